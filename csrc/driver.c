@@ -1,0 +1,131 @@
+/* The driver: a C thread that keeps the pool going while nobody waits on it.
+ *
+ * It never touches the interpreter, so an application that burns Python does not starve its own
+ * workers. It takes the role of driving after a millisecond in which no caller polled, and gives it
+ * up at once to a caller who wants it. Idle, it sleeps in the poll without a tick. */
+#define _GNU_SOURCE
+#include "platform.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <time.h>
+
+enum { TAKE_OVER = 1000000 }; /* ns */
+
+static void sleep_until(sem_t *semaphore, int64_t ns)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until); /* what sem_timedwait counts by */
+    until.tv_nsec += ns;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    (void)sem_timedwait(semaphore, &until);
+}
+
+/* Waits until it looks as if nobody drives. Called and left with the lock held. */
+static int await_turn(pf_pool *pool)
+{
+    if (pool->driving || pool->claimants > 0) {
+        pool->driver_parked = 1; /* woken when the role is given up */
+        pthread_mutex_unlock(&pool->lock);
+        while (sem_wait(&pool->driver_wake) < 0 && errno == EINTR)
+            ;
+        pthread_mutex_lock(&pool->lock);
+        pool->driver_parked = 0;
+    }
+    uint64_t drives = pool->drives;
+    pthread_mutex_unlock(&pool->lock);
+    sleep_until(&pool->driver_wake, TAKE_OVER);
+    pthread_mutex_lock(&pool->lock);
+    return !pool->driving && pool->claimants == 0 && pool->drives == drives;
+}
+
+static void tell_of_events(pf_pool *pool)
+{
+    if (pool->event_count == 0)
+        return;
+    if (!atomic_exchange(&pool->gathering, 1))
+        sem_post(&pool->gathered);
+}
+
+static void *drive(void *argument)
+{
+    pf_pool *pool = argument;
+    pf__process_name("prefork-driver");
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->driver_stops) {
+        if (!await_turn(pool))
+            continue;
+        pool->driving = pool->by_driver = 1;
+        while (!pool->driver_stops && pool->claimants == 0) {
+            pf__pool_advance(pool);
+            tell_of_events(pool);
+            (void)pf__pool_wait(pool, INT64_MAX);
+        }
+        pf__pool_advance(pool);
+        tell_of_events(pool);
+        pool->by_driver = 0;
+        pf__pool_pass_role(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+int pf_pool_drive_in_background(pf_pool *pool)
+{
+    if (pool->driver_runs || pool->guest || pool->dead)
+        return 0;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_mutex_lock(&pool->lock);
+    int error = 0;
+    if (!pool->driver_runs) {
+        pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited: signals are not its business */
+        error = pthread_create(&pool->driver, NULL, drive, pool);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        pool->driver_runs = error == 0;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    errno = error;
+    return error != 0 ? -1 : 0;
+}
+
+void pf__driver_unpark(pf_pool *pool)
+{
+    if (pool->driver_parked) {
+        pool->driver_parked = 0;
+        sem_post(&pool->driver_wake);
+    }
+}
+
+void pf__driver_stop(pf_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    int runs = pool->driver_runs;
+    pool->driver_stops = 1;
+    pool->driver_runs = 0;
+    pthread_mutex_unlock(&pool->lock);
+    if (runs) {
+        sem_post(&pool->driver_wake);
+        pf__poll_wake(pool->poll);
+        pthread_join(pool->driver, NULL);
+    }
+    pool->driver_stops = 0;
+}
+
+int pf_pool_wait_gathered(pf_pool *pool)
+{
+    if (sem_wait(&pool->gathered) < 0)
+        return -1;
+    atomic_store(&pool->gathering, 0);
+    return 0;
+}
+
+void pf_pool_rouse_gatherer(pf_pool *pool)
+{
+    if (!atomic_exchange(&pool->gathering, 1))
+        sem_post(&pool->gathered);
+}

@@ -1,0 +1,135 @@
+/* platform.h for Linux: memfd, pidfd, prctl. */
+#define _GNU_SOURCE
+#include "platform.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t pf__now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int pf__memory_create(const char *name, size_t size)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (ftruncate(fd, (off_t)size) < 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+void *pf__memory_map(int fd, size_t size, int writable)
+{
+    int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    if (madvise(memory, size, MADV_DONTFORK) < 0) {
+        int error = errno;
+        munmap(memory, size);
+        errno = error;
+        return NULL;
+    }
+    return memory;
+}
+
+void pf__memory_unmap(void *memory, size_t size)
+{
+    if (memory != NULL)
+        munmap(memory, size);
+}
+
+int pf__process_watch(pid_t pid)
+{
+    const char *off = getenv("PREFORK_NO_PIDFD");
+    if (off != NULL && *off != '\0' && *off != '0') {
+        errno = ENOSYS;
+        return -1;
+    }
+    return (int)syscall(SYS_pidfd_open, pid, 0); /* CLOEXEC by itself */
+}
+
+int pf__process_signal(int watch, pid_t pid, int signal)
+{
+    if (watch >= 0) {
+        if (syscall(SYS_pidfd_send_signal, watch, signal, NULL, 0) == 0)
+            return 0;
+        if (errno != ENOSYS && errno != EPERM)
+            return -1;
+    }
+    return kill(pid, signal);
+}
+
+int pf__process_die_with(pid_t parent)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+        return -1;
+    /* A parent that ended before the prctl sends nothing. */
+    if (getppid() != parent) {
+        errno = ESRCH;
+        return -1;
+    }
+    return 0;
+}
+
+void pf__process_name(const char *name)
+{
+    prctl(PR_SET_NAME, name);
+}
+
+void pf__process_prefer_oom(void)
+{
+    char text[16];
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return; /* no /proc: the kernel chooses without advice */
+    ssize_t n = read(fd, text, sizeof text - 1);
+    if (n > 0) {
+        text[n] = '\0';
+        long score = strtol(text, NULL, 10) + 100;
+        int size = snprintf(text, sizeof text, "%ld", score > 1000 ? 1000 : score);
+        n = pwrite(fd, text, (size_t)size, 0);
+    }
+    close(fd);
+}
+
+int pf__process_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    if (tasks == NULL)
+        return -1;
+    int count = 0;
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;)
+        count += entry->d_name[0] != '.';
+    closedir(tasks);
+    return count;
+}
+
+int pf__pipe(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC);
+}
+
+int pf__socketpair(int ends[2])
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+}

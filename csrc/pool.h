@@ -1,0 +1,151 @@
+/* What the files pool*.c and driver.c share: the pool's parts, and who does what.
+ *
+ *   pool.c           life, submit, poll: the calls of prefork.h
+ *   pool_orders.c    carries out what the supervisor orders; gives events
+ *   pool_children.c  worker processes as the application sees them: spawn, drain, death
+ *   pool_zygotes.c   zygotes: birth, requests, death, the standby's turn
+ *   pool_atfork.c    every pool is dead in a forked copy of the application
+ *   driver.c         the C thread that drives while nobody else does
+ *
+ * All of it runs under pool->lock, which is held only in C, never across a wait. "Who drives", that
+ * is who waits in the poll, is a role (pool->driving), given up before returning. */
+#ifndef PF_POOL_H
+#define PF_POOL_H
+
+#include "channel.h"
+#include "handles.h"
+#include "poll.h"
+#include "prefork.h"
+#include "ring.h"
+#include "scoreboard.h"
+#include "supervisor.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+
+struct pf__job { /* a task, its call's bytes and its result's */
+    struct pf__task task;
+    void *result;
+    size_t result_size, size;
+    unsigned char body[];
+};
+
+enum pf__zygote_role { PF_ZYGOTE_ACTIVE, PF_ZYGOTE_STANDBY, PF_ZYGOTE_OLD, PF_ZYGOTE_DEAD };
+
+struct pf__zygote {
+    struct pf__zygote *next;
+    enum pf__zygote_role role;
+    uint64_t serial;
+    int control, watch; /* -1 when closed or not to be had */
+    pid_t pid;          /* 0 until a standby has reported its own */
+    int ours;           /* our child: we wait for it */
+    uint32_t children;  /* workers that came from it and are not buried */
+    int standby_asked;
+};
+
+struct pf__child { /* one seat's present process */
+    struct pf__seat seat; /* first: orders name seats */
+    struct pf__zygote *zygote;
+    struct pf__scoreboard board;
+    struct pf__channel channel;
+    struct pf__timer timer; /* the zygote's word on an exit that was seen is overdue */
+    uint64_t generation;
+    int64_t since;
+    pid_t pid;
+    int watch; /* its exit; -1 if it cannot be watched */
+    int status, status_known, exit_seen, zygote_lost;
+    int watching_out; /* its pipe is watched for room */
+};
+
+struct pf_pool {
+    pthread_mutex_t lock;
+    pf_pool *next, *previous; /* all pools of this process, for pool_atfork.c */
+    int dead;                 /* we are in a forked copy */
+    int started, closed, guest;
+    struct pf__supervisor sup;
+    struct pf__ring ring;
+    struct pf__poll *poll;
+    struct pf__handles jobs;
+    struct pf__heap timers; /* of children */
+    struct pf__seat **seats;
+    struct pf__task **slots;
+    struct pf__zygote *zygotes;
+    uint64_t serial, generations;
+    pf_options options;
+    int64_t timer_at; /* what the poll's timer is set to */
+    int64_t looked;   /* when somebody last looked into the poll */
+
+    pf_event *events; /* a ring of those nobody has taken yet */
+    size_t event_first, event_count, event_room;
+
+    int driving;      /* somebody waits in the poll */
+    int by_driver;    /* it is the driver thread */
+    int claimants;    /* callers who want the role that the driver has */
+    uint32_t followers;
+    sem_t followed;   /* posted once for each follower when there may be something for it */
+    _Atomic uint64_t rouses;
+    _Atomic uint32_t pollers; /* threads in pf_pool_poll */
+    sem_t gathered;
+    _Atomic uint32_t gathering; /* 1: the gatherer was told */
+
+    pthread_t driver;
+    int driver_runs, driver_stops, driver_parked;
+    sem_t driver_wake;
+    uint64_t drives; /* counted up by every caller that polls */
+
+    pf_pool_info counts;
+    sigset_t mask; /* of the thread that is about to fork */
+    int fork_end;  /* the zygote's end of the socket in between */
+};
+
+/* pool.c */
+void pf__pool_advance(pf_pool *pool); /* notes claims, takes results, carries out orders */
+int pf__pool_wait(pf_pool *pool, int64_t deadline); /* in the role: waits, and handles what came */
+void pf__pool_pass_role(pf_pool *pool);             /* to a follower, or the driver */
+void pf__pool_note_claims(pf_pool *pool);
+
+/* pool_orders.c */
+void pf__pool_obey(pf_pool *pool);
+void pf__pool_call_sleepers(pf_pool *pool);
+void pf__pool_event(pf_pool *pool, const pf_event *event);
+pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
+
+/* pool_children.c */
+struct pf__child *pf__child_new(uint32_t index);
+int pf__child_spawn(pf_pool *pool, struct pf__child *child);
+void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid);
+void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error);
+void pf__child_drain(pf_pool *pool, struct pf__child *child);
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
+                   const void *body, size_t size);
+void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
+void pf__child_exited(pf_pool *pool, struct pf__child *child, int status);
+void pf__child_look(pf_pool *pool, struct pf__child *child);
+void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
+void pf__child_close(pf_pool *pool, struct pf__child *child);
+struct pf__child *pf__child_at(const pf_pool *pool, uint32_t slot, uint64_t generation);
+
+/* pool_zygotes.c */
+struct pf__zygote *pf__zygote_active(const pf_pool *pool);
+void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch);
+void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid);
+void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote);
+void pf__zygotes_close(pf_pool *pool);
+
+/* pool_atfork.c */
+int pf__pools_add(pf_pool *pool);
+void pf__pools_remove(pf_pool *pool);
+
+/* driver.c */
+void pf__driver_stop(pf_pool *pool);
+void pf__driver_unpark(pf_pool *pool);
+
+/* Poll keys: a kind, and which child (slot and generation) or zygote (serial). */
+enum pf__key { PF_KEY_PIPE = 1, PF_KEY_ROOM, PF_KEY_EXIT, PF_KEY_ZYGOTE, PF_KEY_ZYGOTE_EXIT };
+
+static inline uint64_t pf__key(enum pf__key kind, uint32_t slot, uint64_t number)
+{
+    return (uint64_t)kind << 56 | (uint64_t)slot << 44 | (number & 0xfffffffffffULL);
+}
+
+#endif

@@ -1,0 +1,398 @@
+/* Worker processes as the application sees them: ordered, drained, and buried when confirmed dead. */
+#define _GNU_SOURCE
+#include "control.h"
+#include "platform.h"
+#include "pool.h"
+#include "worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { RESULTS_SIZE = 1 << 16 };
+enum { STATUS_PATIENCE = 100000000, WATCH_INTERVAL = 10000000 }; /* ns */
+
+struct pf__child *pf__child_new(uint32_t index)
+{
+    struct pf__child *child = calloc(1, sizeof *child);
+    if (child == NULL)
+        return NULL;
+    pf__seat_init(&child->seat, index);
+    pf__timer_init(&child->timer, 0);
+    child->watch = child->board.fd = child->channel.in = child->channel.out = -1;
+    return child;
+}
+
+struct pf__child *pf__child_at(const pf_pool *pool, uint32_t slot, uint64_t generation)
+{
+    if (slot >= pool->sup.seat_count)
+        return NULL;
+    struct pf__child *child = (struct pf__child *)pool->seats[slot];
+    if (child->seat.state == PF_SEAT_VACANT || child->generation != generation)
+        return NULL;
+    return child;
+}
+
+/* ---- birth --------------------------------------------------------------------------------- */
+
+static void close_pair(int ends[2])
+{
+    for (int i = 0; i < 2; i++)
+        if (ends[i] >= 0)
+            close(ends[i]);
+}
+
+/* Everything of a worker process is made here, anew, and its ends go to the zygote. */
+int pf__child_spawn(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__zygote *zygote = pf__zygote_active(pool);
+    int to[2] = {-1, -1}, from[2] = {-1, -1};
+    uint32_t claims =
+        pool->options.tasks_per_worker != 0 ? pool->options.tasks_per_worker : UINT32_MAX;
+    child->generation = ++pool->generations;
+    child->since = pool->sup.now;
+    child->pid = 0;
+    child->watch = -1;
+    child->status = -1;
+    child->status_known = child->exit_seen = child->zygote_lost = child->watching_out = 0;
+    child->zygote = NULL;
+    pool->counts.spawned++;
+    if (zygote == NULL) {
+        errno = ENETDOWN;
+        return -1;
+    }
+    if (pf__scoreboard_create(&child->board, RESULTS_SIZE, claims) < 0)
+        return -1;
+    if (pf__pipe(to) < 0 || pf__pipe(from) < 0)
+        goto fail;
+    int fds[PF_WORKER_FDS] = {[PF_FD_TASKS] = pool->ring.pool_fd,
+                              [PF_FD_WORDS] = pool->ring.words_fd,
+                              [PF_FD_BOARD] = child->board.fd,
+                              [PF_FD_IN] = to[0],
+                              [PF_FD_OUT] = from[1]};
+    struct pf__message request = {.type = PF_MESSAGE_SPAWN,
+                                  .slot = child->seat.index,
+                                  .generation = child->generation};
+    if (pf__control_send(zygote->control, &request, fds, PF_WORKER_FDS) < 0)
+        goto fail;
+    close(child->board.fd);
+    child->board.fd = -1;
+    close(to[0]);
+    close(from[1]);
+    to[0] = from[1] = -1;
+    if (pf__channel_open(&child->channel, from[0], to[1], UINT64_MAX) < 0 ||
+        pf__poll_add(pool->poll, from[0], PF_POLL_READ,
+                     pf__key(PF_KEY_PIPE, child->seat.index, child->generation)) < 0) {
+        int error = errno;
+        pf__channel_close(&child->channel);
+        pf__scoreboard_close(&child->board);
+        errno = error;
+        return -1; /* the worker that may yet be born finds its pipes closed, and ends */
+    }
+    child->zygote = zygote;
+    zygote->children++;
+    return 0;
+fail:;
+    int error = errno;
+    close_pair(to);
+    close_pair(from);
+    pf__scoreboard_close(&child->board);
+    child->channel.in = child->channel.out = -1;
+    errno = error;
+    return -1;
+}
+
+void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
+{
+    child->pid = pid;
+    child->watch = pf__process_watch(pid);
+    if (child->watch >= 0)
+        (void)pf__poll_add(pool->poll, child->watch, PF_POLL_READ,
+                           pf__key(PF_KEY_EXIT, child->seat.index, child->generation));
+    pf__supervisor_spawned(&pool->sup, &child->seat);
+}
+
+void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error)
+{
+    pf_event event = pf__child_event(child, PF_EVENT_SPAWN_FAILED);
+    event.status = error;
+    pool->counts.spawn_failures++;
+    pf__child_close(pool, child);
+    pf__supervisor_spawn_failed(&pool->sup, &child->seat);
+    pf__pool_event(pool, &event);
+}
+
+/* Deregister, then close: a process forked in between holds a copy that would keep firing. */
+void pf__child_close(pf_pool *pool, struct pf__child *child)
+{
+    if (child->channel.in >= 0)
+        (void)pf__poll_remove(pool->poll, child->channel.in);
+    if (child->watching_out && child->channel.out >= 0)
+        (void)pf__poll_remove(pool->poll, child->channel.out);
+    child->watching_out = 0;
+    pf__channel_close(&child->channel);
+    if (child->watch >= 0) {
+        (void)pf__poll_remove(pool->poll, child->watch);
+        close(child->watch);
+        child->watch = -1;
+    }
+    pf__scoreboard_close(&child->board);
+    pf__timer_stop(&pool->timers, &child->timer);
+    if (child->zygote != NULL) {
+        struct pf__zygote *zygote = child->zygote;
+        child->zygote = NULL;
+        zygote->children--;
+        pf__zygote_let_go(pool, zygote);
+    }
+}
+
+/* ---- frames and results -------------------------------------------------------------------- */
+
+static void watch_room(pf_pool *pool, struct pf__child *child)
+{
+    int wants = pf__channel_wants_write(&child->channel);
+    if (wants == child->watching_out || child->channel.out < 0)
+        return;
+    uint64_t key = pf__key(PF_KEY_ROOM, child->seat.index, child->generation);
+    int done = wants ? pf__poll_add(pool->poll, child->channel.out, PF_POLL_WRITE, key)
+                     : pf__poll_remove(pool->poll, child->channel.out);
+    if (done == 0)
+        child->watching_out = wants;
+}
+
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
+                   const void *body, size_t size)
+{
+    struct pf__frame frame;
+    pf__frame_init(&frame, type, seq, size);
+    /* EPIPE: it is dying, and its exit will tell the rest. */
+    int sent = pf__channel_send(&child->channel, &frame, body);
+    watch_room(pool, child);
+    return sent;
+}
+
+static void misbehaved(pf_pool *pool, struct pf__child *child)
+{
+    if (child->seat.killed)
+        return;
+    pf_event event = pf__child_event(child, PF_EVENT_OUTSIDER);
+    pf__pool_event(pool, &event);
+    pf__supervisor_misbehaved(&pool->sup, &child->seat);
+}
+
+/* `data` is malloc'd and becomes the task's. */
+static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uint64_t seq,
+                        uint32_t outcome, int64_t started, void *data, size_t size)
+{
+    struct pf__job *job = pf__handles_find(&pool->jobs, id);
+    if (job == NULL || job->result != NULL || outcome > PF_ERROR || job->task.seq != seq ||
+        job->task.state != PF_TASK_HELD || job->task.seat != child->seat.index) {
+        free(data);
+        misbehaved(pool, child);
+        return;
+    }
+    job->result = data;
+    job->result_size = size;
+    pf__supervisor_result(&pool->sup, &child->seat, &job->task, seq, outcome, started);
+}
+
+static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
+{
+    for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next) {
+        struct pf__job *job = (struct pf__job *)task;
+        if (task->seq == seq) {
+            pf__child_send(pool, child, PF_FRAME_BODY, seq, job->body, job->size);
+            return;
+        }
+    }
+}
+
+static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__frame *frame,
+                       unsigned char *body)
+{
+    pf_event event;
+    switch (frame->type) {
+    case PF_FRAME_UP:
+        event = pf__child_event(child, PF_EVENT_WORKER_UP);
+        pf__supervisor_up(&pool->sup, &child->seat);
+        pf__pool_event(pool, &event);
+        break;
+    case PF_FRAME_FAILED:
+        event = pf__child_event(child, PF_EVENT_WORKER_FAILED);
+        event.data = body;
+        event.size = (size_t)frame->size;
+        body = NULL;
+        pf__pool_event(pool, &event);
+        break;
+    case PF_FRAME_NEED:
+        pf__pool_note_claims(pool);
+        send_body(pool, child, frame->seq);
+        break;
+    case PF_FRAME_RESULT:
+        pf__pool_note_claims(pool);
+        take_result(pool, child, frame->id, frame->seq, frame->flags, frame->started, body,
+                    (size_t)frame->size);
+        body = NULL;
+        break;
+    default: /* a bell: it has woken us */
+        break;
+    }
+    free(body);
+}
+
+static void drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget)
+{
+    struct pf__frame frame;
+    unsigned char *body = NULL;
+    int got;
+    while ((got = pf__channel_receive(&child->channel, &frame, &body, &budget)) > 0)
+        take_frame(pool, child, &frame, body);
+    if (got == 0 || child->channel.in < 0)
+        return;
+    /* The end of a pipe is no death: that is for the exit to say. But listen no more. */
+    if (errno != EPIPE)
+        misbehaved(pool, child);
+    (void)pf__poll_remove(pool->poll, child->channel.in);
+    close(child->channel.in);
+    child->channel.in = -1;
+}
+
+static void drain_ring(pf_pool *pool, struct pf__child *child)
+{
+    uint64_t tail = pf__results_tail(&child->board);
+    if (tail == child->board.cursor)
+        return;
+    /* A worker claims before it delivers, so after this every claim behind these results is known. */
+    pf__pool_note_claims(pool);
+    struct pf__record record;
+    void *data;
+    int got;
+    while ((got = pf__results_take(&child->board, tail, &record, &data)) > 0)
+        take_result(pool, child, record.id, record.seq, record.outcome, record.started, data,
+                    record.size);
+    if (got < 0)
+        misbehaved(pool, child);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&child->board.segment->want_space, memory_order_relaxed)) {
+        atomic_store_explicit(&child->board.segment->want_space, 0, memory_order_relaxed);
+        pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+    }
+}
+
+void pf__child_drain(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__segment *segment = child->board.segment;
+    if (segment == NULL)
+        return;
+    if (atomic_load_explicit(&segment->rung, memory_order_relaxed)) {
+        atomic_store_explicit(&segment->rung, 0, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+    drain_ring(pool, child);
+    for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next)
+        if (task->tell && !task->told) {
+            pf__child_look(pool, child);
+            break;
+        }
+}
+
+void pf__child_look(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__segment *segment = child->board.segment;
+    if (segment == NULL)
+        return;
+    uint64_t page = atomic_load_explicit(&segment->page, memory_order_acquire);
+    int64_t started = atomic_load_explicit(&segment->started_at, memory_order_relaxed);
+    pf__supervisor_page_seen(&pool->sup, &child->seat, page, started);
+}
+
+/* ---- death --------------------------------------------------------------------------------- */
+
+/* The order is the protocol's: what it delivered counts; then what it held is judged by its words;
+ * only then are its index and its pid free for others. */
+static void bury(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__seat *seat = &child->seat;
+    struct pf__zygote *zygote = child->zygote;
+    pid_t pid = child->pid;
+    pf__child_drain(pool, child);
+    if (child->channel.in >= 0)
+        drain_pipe(pool, child, pf__channel_pending(&child->channel));
+    pf__pool_note_claims(pool);
+    for (struct pf__task *task = seat->held.first; task != NULL; task = task->next)
+        pf__ring_release(&pool->ring, task->seq, seat->index);
+    pf__child_look(pool, child);
+    uint64_t page = atomic_load_explicit(&child->board.segment->page, memory_order_acquire);
+    atomic_fetch_and(&pool->ring.words->sleepers[seat->index / 64],
+                     ~((uint64_t)1 << seat->index % 64));
+    child->zygote_lost = zygote != NULL && zygote->role == PF_ZYGOTE_DEAD;
+    pf_event event = pf__child_event(child, PF_EVENT_WORKER_EXITED);
+    int in_order = child->status_known && child->status == 0;
+    event.outcome = seat->killed ? PF_EXIT_KILLED : in_order ? PF_EXIT_RETIRED : PF_EXIT_UNASKED;
+    event.status = child->status_known ? child->status : -1;
+    pool->counts.exited++;
+    if (!seat->retiring)
+        pool->counts.replaced++;
+    if (zygote != NULL)
+        zygote->children++; /* held, so that it is there for the acknowledgement */
+    pf__child_close(pool, child);
+    pf__supervisor_exited(&pool->sup, seat, page);
+    pf__pool_obey(pool); /* while the seat still shows whom it was */
+    pf__pool_event(pool, &event);
+    if (zygote != NULL) {
+        pf__zygote_reap(zygote, pid);
+        zygote->children--;
+        pf__zygote_let_go(pool, zygote);
+    }
+}
+
+void pf__child_exited(pf_pool *pool, struct pf__child *child, int status)
+{
+    child->status = status;
+    child->status_known = 1;
+    bury(pool, child);
+}
+
+/* The process is gone, and the zygote has not said how it ended. */
+static void exit_seen(pf_pool *pool, struct pf__child *child)
+{
+    if (child->exit_seen)
+        return;
+    child->exit_seen = 1;
+    if (child->watch >= 0) {
+        (void)pf__poll_remove(pool->poll, child->watch);
+        close(child->watch);
+        child->watch = -1;
+    }
+    if (child->zygote == NULL || child->zygote->role == PF_ZYGOTE_DEAD)
+        bury(pool, child);
+    else
+        pf__timer_set(&pool->timers, &child->timer, pool->sup.now + STATUS_PATIENCE);
+}
+
+void pf__child_timer(pf_pool *pool, struct pf__timer *timer)
+{
+    struct pf__child *child =
+        (struct pf__child *)(void *)((char *)timer - offsetof(struct pf__child, timer));
+    if (child->exit_seen)
+        bury(pool, child);
+    else if (child->pid > 0 && kill(child->pid, 0) < 0 && errno == ESRCH)
+        exit_seen(pool, child);
+    else /* its zygote is dead and there is no pidfd: nothing to do but ask */
+        pf__timer_set(&pool->timers, timer, pool->sup.now + WATCH_INTERVAL);
+}
+
+void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind)
+{
+    if (kind == PF_KEY_EXIT) {
+        exit_seen(pool, child);
+    } else if (kind == PF_KEY_ROOM) {
+        (void)pf__channel_flush(&child->channel); /* EPIPE: its exit will tell */
+        watch_room(pool, child);
+    } else {
+        drain_pipe(pool, child, SIZE_MAX);
+        pf__child_drain(pool, child);
+    }
+}

@@ -1,0 +1,199 @@
+/* What the supervisor orders, carried out; and the events that the caller is given. */
+#define _GNU_SOURCE
+#include "platform.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* ---- events -------------------------------------------------------------------------------- */
+
+void pf__pool_event(pf_pool *pool, const pf_event *event)
+{
+    if (pool->event_count == pool->event_room) {
+        size_t room = pool->event_room != 0 ? pool->event_room * 2 : 64;
+        pf_event *events = malloc(room * sizeof *events);
+        if (events == NULL) { /* an event lost for want of memory: what it carried goes with it */
+            free(event->data);
+            return;
+        }
+        for (size_t i = 0; i < pool->event_count; i++)
+            events[i] = pool->events[(pool->event_first + i) & (pool->event_room - 1)];
+        free(pool->events);
+        pool->events = events;
+        pool->event_first = 0;
+        pool->event_room = room;
+    }
+    pool->events[(pool->event_first + pool->event_count++) & (pool->event_room - 1)] = *event;
+}
+
+pf_event pf__child_event(const struct pf__child *child, pf_event_type type)
+{
+    return (pf_event){.type = type,
+                      .slot = child->seat.index,
+                      .pid = child->pid,
+                      .status = -1,
+                      .zygote_lost = child->zygote_lost};
+}
+
+static void give_accepted(pf_pool *pool, const struct pf__task *task)
+{
+    pf_event event =
+        pf__child_event((struct pf__child *)pool->seats[task->seat], PF_EVENT_ACCEPTED);
+    event.task = task->id;
+    event.at = task->started;
+    pf__pool_event(pool, &event);
+}
+
+static uint64_t *counter_of(pf_pool_info *counts, uint32_t verdict)
+{
+    switch (verdict) {
+    case PF_OK:
+        return &counts->succeeded;
+    case PF_LOST:
+    case PF_TERMINATED:
+        return &counts->lost;
+    case PF_TIMED_OUT:
+        return &counts->timed_out;
+    case PF_CANCELLED:
+        return &counts->cancelled;
+    default:
+        return &counts->failed;
+    }
+}
+
+static void give_settled(pf_pool *pool, struct pf__task *task)
+{
+    struct pf__job *job = (struct pf__job *)task;
+    pf_event event = {.type = PF_EVENT_DONE, .status = -1};
+    if (task->seat != PF_NO_WORKER) {
+        struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
+        /* However late the claim was seen, the start comes before the end. */
+        if (task->tell && !task->told && task->started != 0)
+            give_accepted(pool, task);
+        event = pf__child_event(child, PF_EVENT_DONE);
+        if (child->status_known)
+            event.status = child->status;
+    }
+    event.outcome = task->verdict;
+    event.task = task->id;
+    event.at = task->started;
+    event.data = job->result;
+    event.size = job->result_size;
+    ++*counter_of(&pool->counts, task->verdict);
+    pf__handles_remove(&pool->jobs, task->id);
+    free(job);
+    pf__pool_event(pool, &event);
+}
+
+/* ---- orders -------------------------------------------------------------------------------- */
+
+static void publish(pf_pool *pool, struct pf__task *task)
+{
+    const struct pf__job *job = (struct pf__job *)task;
+    int fits = pf__ring_fits(&pool->ring, job->size);
+    pf__ring_publish(&pool->ring, task->seq, task->id, fits ? job->body : NULL,
+                     fits ? (uint32_t)job->size : 0, task->tell ? PF_BODY_TELL : 0);
+}
+
+static void condemn(pf_pool *pool, struct pf__child *child, uint64_t seq)
+{
+    uint64_t running = pf__word(seq, 0, PF_RUNNING);
+    bool done = child->board.segment != NULL &&
+                atomic_compare_exchange_strong(&child->board.segment->page, &running,
+                                               pf__word(seq, 0, PF_CONDEMNED));
+    pf__supervisor_condemned(&pool->sup, &child->seat, seq, done);
+}
+
+static void retire(pf_pool *pool, struct pf__child *child)
+{
+    if (child->board.segment == NULL)
+        return;
+    atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
+    pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+}
+
+static void look_at_slot(pf_pool *pool, uint64_t seq)
+{
+    uint64_t word =
+        atomic_load_explicit(pf__ring_word(&pool->ring, seq), memory_order_acquire);
+    pf__supervisor_slot_seen(&pool->sup, seq, word);
+}
+
+void pf__pool_obey(pf_pool *pool)
+{
+    struct pf__order order;
+    while (pf__supervisor_next(&pool->sup, &order) != PF_ORDER_NONE) {
+        struct pf__child *child = (struct pf__child *)order.seat;
+        switch (order.type) {
+        case PF_ORDER_SETTLED:
+            give_settled(pool, order.task);
+            break;
+        case PF_ORDER_ACCEPTED:
+            give_accepted(pool, order.task);
+            break;
+        case PF_ORDER_LOOK:
+            pf__child_look(pool, child);
+            break;
+        case PF_ORDER_CONDEMN:
+            condemn(pool, child, order.seq);
+            break;
+        case PF_ORDER_SIGNAL:
+            (void)pf__process_signal(child->watch, child->pid, order.signal);
+            break;
+        case PF_ORDER_RETIRE:
+            retire(pool, child);
+            break;
+        case PF_ORDER_LOOK_SLOT:
+            look_at_slot(pool, order.seq);
+            break;
+        case PF_ORDER_PUBLISH:
+            publish(pool, order.task);
+            break;
+        case PF_ORDER_SKIP:
+            pf__ring_skip(&pool->ring, order.seq);
+            break;
+        case PF_ORDER_SPAWN:
+            if (pf__child_spawn(pool, child) < 0)
+                pf__child_not_spawned(pool, child, errno);
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* ---- waking -------------------------------------------------------------------------------- */
+
+static uint64_t nap_of(const struct pf__child *child)
+{
+    return child->board.segment == NULL
+               ? 0
+               : atomic_load_explicit(&child->board.segment->asleep, memory_order_relaxed);
+}
+
+/* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
+ * sleep, look for READY" exclude that both see nothing. */
+void pf__pool_call_sleepers(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    if (sup->ready == 0)
+        return;
+    atomic_thread_fence(memory_order_seq_cst);
+    for (struct pf__seat *seat = sup->called, *next; seat != NULL; seat = next) {
+        next = seat->next_called;
+        pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
+    }
+    for (uint32_t i = 0; i * 64 < sup->seat_count && pf__supervisor_wants_sleepers(sup); i++) {
+        uint64_t bits =
+            atomic_load_explicit(&pool->ring.words->sleepers[i], memory_order_relaxed);
+        for (; bits != 0 && pf__supervisor_wants_sleepers(sup); bits &= bits - 1) {
+            uint32_t index = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (index >= sup->seat_count)
+                break;
+            struct pf__child *child = (struct pf__child *)pool->seats[index];
+            if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
+                pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+        }
+    }
+}

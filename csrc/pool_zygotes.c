@@ -1,0 +1,344 @@
+/* The zygotes of a pool: how one is born, asked, lost and replaced by its standby. */
+#define _GNU_SOURCE
+#include "control.h"
+#include "platform.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static struct pf__zygote *with_role(const pf_pool *pool, enum pf__zygote_role role)
+{
+    for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
+        if (zygote->role == role)
+            return zygote;
+    return NULL;
+}
+
+struct pf__zygote *pf__zygote_active(const pf_pool *pool)
+{
+    return with_role(pool, PF_ZYGOTE_ACTIVE);
+}
+
+static struct pf__zygote *add(pf_pool *pool, enum pf__zygote_role role, int control)
+{
+    struct pf__zygote *zygote = calloc(1, sizeof *zygote);
+    if (zygote == NULL)
+        return NULL;
+    zygote->role = role;
+    zygote->serial = ++pool->serial;
+    zygote->control = control;
+    zygote->watch = -1;
+    if (fcntl(control, F_SETFL, O_NONBLOCK) < 0 ||
+        pf__poll_add(pool->poll, control, PF_POLL_READ,
+                     pf__key(PF_KEY_ZYGOTE, 0, zygote->serial)) < 0) {
+        int error = errno;
+        free(zygote);
+        errno = error;
+        return NULL;
+    }
+    zygote->next = pool->zygotes;
+    pool->zygotes = zygote;
+    return zygote;
+}
+
+static void watch(pf_pool *pool, struct pf__zygote *zygote, pid_t pid)
+{
+    zygote->pid = pid;
+    zygote->watch = pf__process_watch(pid);
+    if (zygote->watch >= 0)
+        (void)pf__poll_add(pool->poll, zygote->watch, PF_POLL_READ,
+                           pf__key(PF_KEY_ZYGOTE_EXIT, 0, zygote->serial));
+}
+
+static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
+{
+    if (zygote->control >= 0) {
+        (void)pf__poll_remove(pool->poll, zygote->control);
+        close(zygote->control);
+    }
+    if (zygote->watch >= 0) {
+        (void)pf__poll_remove(pool->poll, zygote->watch);
+        close(zygote->watch);
+    }
+    zygote->control = zygote->watch = -1;
+}
+
+/* ---- birth --------------------------------------------------------------------------------- */
+
+/* A zygote forks its standby before its first worker, so that no worker's memory is in it and no
+ * zygote is ever forked from the application again. */
+static int ask_standby(pf_pool *pool, struct pf__zygote *zygote)
+{
+    int ends[2];
+    struct pf__message request = {.type = PF_MESSAGE_STANDBY, .slot = UINT32_MAX};
+    if (pf__socketpair(ends) < 0)
+        return -1;
+    struct pf__zygote *standby = NULL;
+    if (pf__control_send(zygote->control, &request, &ends[1], 1) < 0 ||
+        (standby = add(pool, PF_ZYGOTE_STANDBY, ends[0])) == NULL) {
+        int error = errno;
+        close(ends[0]);
+        close(ends[1]);
+        errno = error;
+        return -1;
+    }
+    close(ends[1]);
+    return 0;
+}
+
+int pf_pool_zygote_prepare(pf_pool *pool)
+{
+    int ends[2];
+    if (pool->dead) {
+        errno = ECHILD;
+        return -1;
+    }
+    if (pf__socketpair(ends) < 0)
+        return -1;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &pool->mask);
+    pthread_mutex_lock(&pool->lock);
+    struct pf__zygote *zygote = add(pool, PF_ZYGOTE_DEAD, ends[0]); /* not alive yet */
+    if (zygote != NULL)
+        zygote->children = 1; /* the birth itself holds it */
+    pool->fork_end = ends[1];
+    pthread_mutex_unlock(&pool->lock);
+    if (zygote == NULL) {
+        int error = errno;
+        close(ends[0]);
+        close(ends[1]);
+        pthread_sigmask(SIG_SETMASK, &pool->mask, NULL);
+        errno = error;
+        return -1;
+    }
+    return ends[1];
+}
+
+static void make_active(pf_pool *pool, struct pf__zygote *zygote)
+{
+    zygote->role = PF_ZYGOTE_ACTIVE;
+    pool->sup.can_spawn = ask_standby(pool, zygote) == 0;
+    pool->counts.zygote = zygote->pid;
+    pool->counts.standby = 0;
+}
+
+int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
+{
+    pthread_mutex_lock(&pool->lock);
+    struct pf__zygote *newborn = pool->zygotes;
+    close(pool->fork_end);
+    pool->fork_end = -1;
+    newborn->children--;
+    if (pid < 0) {
+        pf__zygote_let_go(pool, newborn);
+    } else {
+        struct pf__zygote *old;
+        pool->counts.application_forks++;
+        for (old = newborn->next; old != NULL; old = old->next)
+            if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
+                old->role = PF_ZYGOTE_OLD;
+        newborn->ours = 1;
+        watch(pool, newborn, pid);
+        make_active(pool, newborn);
+        if (pool->started)
+            pf__supervisor_renew(&pool->sup);
+        pool->started = 1;
+        for (struct pf__zygote *next = newborn->next; (old = next) != NULL;) {
+            next = old->next;
+            pf__zygote_let_go(pool, old);
+        }
+        pf__pool_advance(pool);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    pthread_sigmask(SIG_SETMASK, &pool->mask, NULL);
+    return 0;
+}
+
+/* ---- words from it ------------------------------------------------------------------------- */
+
+static struct pf__zygote *by_serial(const pf_pool *pool, uint64_t serial)
+{
+    struct pf__zygote *zygote = pool->zygotes;
+    while (zygote != NULL && zygote->serial != serial)
+        zygote = zygote->next;
+    return zygote;
+}
+
+static void standby_reported(pf_pool *pool, const struct pf__message *message)
+{
+    struct pf__zygote *standby = with_role(pool, PF_ZYGOTE_STANDBY);
+    if (standby == NULL || standby->pid != 0 || message->type != PF_MESSAGE_SPAWNED)
+        return; /* it could not be forked: its socket ends, and another is asked for */
+    watch(pool, standby, message->pid);
+    pool->counts.standby = message->pid;
+}
+
+static void take_message(pf_pool *pool, struct pf__zygote *zygote,
+                         const struct pf__message *message)
+{
+    if (message->slot == UINT32_MAX) {
+        if (message->type == PF_MESSAGE_EXITED)
+            pf__zygote_reap(zygote, message->pid);
+        else if (zygote->role == PF_ZYGOTE_ACTIVE)
+            standby_reported(pool, message);
+        return;
+    }
+    struct pf__child *child = pf__child_at(pool, message->slot, message->generation);
+    if (child == NULL || child->zygote != zygote) {
+        if (message->type == PF_MESSAGE_EXITED)
+            pf__zygote_reap(zygote, message->pid);
+        return;
+    }
+    if (message->type == PF_MESSAGE_SPAWNED)
+        pf__child_spawned(pool, child, message->pid);
+    else if (message->type == PF_MESSAGE_FAILED)
+        pf__child_not_spawned(pool, child, message->status);
+    else if (message->type == PF_MESSAGE_EXITED && message->pid == child->pid)
+        pf__child_exited(pool, child, message->status);
+}
+
+void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid)
+{
+    struct pf__message message = {.type = PF_MESSAGE_REAP, .pid = pid};
+    if (zygote->control >= 0)
+        (void)pf__control_send(zygote->control, &message, NULL, 0); /* gone: init reaps */
+}
+
+/* ---- death --------------------------------------------------------------------------------- */
+
+/* Its workers die with it, by the kernel's hand; each is settled when its own end is confirmed. */
+static void children_of_dead(pf_pool *pool, struct pf__zygote *zygote)
+{
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        struct pf__child *child = (struct pf__child *)pool->seats[i];
+        if (child->zygote != zygote || child->seat.state == PF_SEAT_VACANT)
+            continue;
+        if (child->pid == 0) {
+            /* A spawn in flight is void. Should it have been born, it found its zygote gone. */
+            pf__child_not_spawned(pool, child, ENETDOWN);
+        } else if (child->exit_seen || child->watch < 0) {
+            pf__timer_set(&pool->timers, &child->timer, pool->sup.now);
+        }
+    }
+}
+
+static void promote(pf_pool *pool, pf_event *event)
+{
+    struct pf__zygote *standby = with_role(pool, PF_ZYGOTE_STANDBY);
+    pool->counts.zygote = pool->counts.standby = 0;
+    pool->sup.can_spawn = false;
+    if (standby == NULL)
+        return;
+    make_active(pool, standby);
+    event->status = standby->pid;
+}
+
+static void died(pf_pool *pool, struct pf__zygote *zygote)
+{
+    enum pf__zygote_role role = zygote->role;
+    if (role == PF_ZYGOTE_DEAD)
+        return;
+    zygote->role = PF_ZYGOTE_DEAD;
+    close_ends(pool, zygote);
+    if (zygote->pid > 0) /* ours, or, where the application is PID 1 or a subreaper, adopted */
+        (void)waitpid(zygote->pid, NULL, zygote->ours ? 0 : WNOHANG);
+    zygote->children++;
+    pf_event event = {.type = PF_EVENT_ZYGOTE_LOST, .pid = zygote->pid};
+    if (role == PF_ZYGOTE_ACTIVE) {
+        pool->counts.zygotes_lost++;
+        promote(pool, &event);
+        pf__pool_event(pool, &event);
+        children_of_dead(pool, zygote);
+    } else if (role == PF_ZYGOTE_STANDBY) {
+        struct pf__zygote *active = pf__zygote_active(pool);
+        pool->counts.standby = 0;
+        if (active != NULL)
+            pool->sup.can_spawn = ask_standby(pool, active) == 0 || pool->sup.can_spawn;
+    } else {
+        children_of_dead(pool, zygote);
+    }
+    zygote->children--;
+    pf__zygote_let_go(pool, zygote);
+}
+
+void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
+{
+    struct pf__zygote *zygote = by_serial(pool, serial);
+    struct pf__message message;
+    int fds[PF_CONTROL_FDS], count;
+    if (zygote == NULL || zygote->control < 0)
+        return;
+    zygote->children++; /* what it says may end its last worker */
+    while ((count = pf__control_receive(zygote->control, &message, fds)) >= 0) {
+        while (count > 0)
+            close(fds[--count]);
+        take_message(pool, zygote, &message);
+        if (zygote->control < 0)
+            break;
+    }
+    if (zygote->control >= 0 && (exit_watch || errno != EAGAIN)) {
+        /* The socket can end before the process does; a zygote that speaks no more is of no use. */
+        if (zygote->pid > 0)
+            (void)pf__process_signal(zygote->watch, zygote->pid, SIGKILL);
+        died(pool, zygote);
+    }
+    zygote->children--;
+    pf__zygote_let_go(pool, zygote);
+}
+
+/* An old or dead zygote goes when its last worker has gone. */
+void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote)
+{
+    if (zygote->children > 0 ||
+        (zygote->role != PF_ZYGOTE_OLD && zygote->role != PF_ZYGOTE_DEAD))
+        return;
+    int alive = zygote->role == PF_ZYGOTE_OLD;
+    close_ends(pool, zygote);
+    if (alive && zygote->ours)
+        (void)waitpid(zygote->pid, NULL, 0); /* without workers it ends at once */
+    for (struct pf__zygote **link = &pool->zygotes; *link != NULL; link = &(*link)->next)
+        if (*link == zygote) {
+            *link = zygote->next;
+            break;
+        }
+    free(zygote);
+}
+
+static int ended_within(pid_t pid, int64_t ns)
+{
+    const struct timespec pause = {0, 1000000};
+    int64_t until = pf__now() + ns;
+    for (;;) {
+        pid_t got = waitpid(pid, NULL, WNOHANG);
+        if (got == pid || (got < 0 && errno == ECHILD))
+            return 1;
+        if (pf__now() > until)
+            return 0;
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* The end of the pool: each zygote sees its socket close, kills its workers and ends. */
+void pf__zygotes_close(pf_pool *pool)
+{
+    for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
+        close_ends(pool, zygote);
+    while (pool->zygotes != NULL) {
+        struct pf__zygote *zygote = pool->zygotes;
+        pool->zygotes = zygote->next;
+        if (zygote->role != PF_ZYGOTE_DEAD && zygote->ours &&
+            !ended_within(zygote->pid, 2000000000)) {
+            kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */
+            (void)ended_within(zygote->pid, 2000000000);
+        }
+        free(zygote);
+    }
+}

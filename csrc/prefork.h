@@ -1,0 +1,215 @@
+/* prefork: a pool of forked worker processes. Calls in, events out, never callbacks.
+ *
+ * Three kinds of process. The application holds a pf_pool and submits tasks to it; a zygote, a
+ * small process forked once, forks every worker and reaps it; a worker claims tasks out of shared
+ * memory, one at a time. The core knows neither Python nor what a task means: a task is bytes, and
+ * so is its result.
+ *
+ * Conventions. Functions return 0, a count or a descriptor, or -1 with errno; those that return a
+ * pointer return NULL with errno. Times are CLOCK_MONOTONIC nanoseconds. A pf_pool may be used
+ * from any thread; no call holds its lock while it waits. No signal handler is installed in the
+ * application, and no child is waited for but the zygotes. In any other child that the application
+ * forks every pool is dead: calls fail with ECHILD.
+ *
+ * errno beside the usual: ENOTCONN before pf_pool_zygote_started, ESHUTDOWN after close, ECHILD in
+ * a forked copy, ENETDOWN if every zygote has died. */
+#ifndef PREFORK_H
+#define PREFORK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define PF_FOREVER (-1)
+
+/* ---- the pool, in the application ---------------------------------------------------------- */
+
+typedef struct pf_pool pf_pool;
+
+typedef struct {
+    uint32_t workers;          /* how many to keep alive, 0 to 4095 */
+    uint32_t tasks_per_worker; /* a worker ends after that many; 0: never */
+    int64_t term_grace;        /* ns between a SIGTERM and the SIGKILL that follows */
+} pf_options;
+
+typedef enum {
+    PF_EVENT_ACCEPTED,      /* a task submitted with PF_TELL began: pid, at */
+    PF_EVENT_DONE,          /* a task ended, one way or another: outcome, and what it implies */
+    PF_EVENT_WORKER_UP,     /* a worker's initializer is through: slot, pid */
+    PF_EVENT_WORKER_EXITED, /* slot, pid, status as of waitpid, outcome: enum pf_exit */
+    PF_EVENT_WORKER_FAILED, /* a worker's initializer raised: slot, pid, data: what it raised */
+    PF_EVENT_SPAWN_FAILED,  /* status: errno of the fork; it will be tried again */
+    PF_EVENT_ZYGOTE_LOST,   /* pid; status: the pid of the zygote that took over, 0 if none */
+    PF_EVENT_OUTSIDER       /* a worker broke the protocol and is killed: slot, pid */
+} pf_event_type;
+
+typedef enum {
+    PF_OK,         /* data: the result */
+    PF_ERROR,      /* data: the exception */
+    PF_LOST,       /* its worker died: pid, status (-1: unknown), zygote_lost */
+    PF_TIMED_OUT,  /* ran longer than its limit; its worker is killed: pid */
+    PF_TERMINATED, /* ended by pf_pool_kill_task or pf_pool_terminate: pid, 0 if it never ran */
+    PF_CANCELLED   /* never began */
+} pf_outcome;
+
+typedef enum { PF_EXIT_UNASKED, PF_EXIT_RETIRED, PF_EXIT_KILLED } pf_exit;
+
+typedef struct {
+    pf_event_type type;
+    uint32_t outcome; /* pf_outcome or pf_exit */
+    uint64_t task;    /* the id that pf_pool_submit gave, 0 for none */
+    uint32_t slot;    /* which worker of the pool: 0 to 4094 */
+    int32_t pid;
+    int32_t status;
+    int32_t zygote_lost; /* the worker went down with its zygote */
+    int64_t at;          /* when the call began, 0 if unknown */
+    void *data;          /* the event's own; given up by pf_event_clear */
+    size_t size;
+} pf_event;
+
+void pf_event_clear(pf_event *event);
+
+pf_pool *pf_pool_new(const pf_options *options);
+
+/* Kills what still lives, waits for the zygotes to end, and gives everything back. */
+void pf_pool_free(pf_pool *pool);
+
+/* A zygote is born in three steps, so that the caller's own way to fork (or exec) is used:
+ *   fd = pf_pool_zygote_prepare(pool);  every signal is now blocked in the calling thread
+ *   pid = fork();                       child: pf_zygote_run(fd, …)
+ *   pf_pool_zygote_started(pool, pid);  the parent closes fd's copy; the mask is restored;
+ *                                       pid of -1: the fork failed, all is undone
+ * Done again on a running pool it replaces the zygote: workers of the old one end after their
+ * present task, and are replaced by children of the new one. */
+int pf_pool_zygote_prepare(pf_pool *pool);
+int pf_pool_zygote_started(pf_pool *pool, pid_t pid);
+
+enum pf_submit_flag { PF_TELL = 1 }; /* give an ACCEPTED event when the task begins */
+
+/* Copies the body. `limit`: how long the task may run, 0 for no limit. Returns the task's id, or
+ * 0 with errno; EBUSY if `may_block` is 0 and another thread is in the pool right now. */
+uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags,
+                        int64_t limit, int may_block);
+
+/* Takes up to `max` events, waiting up to `timeout` (PF_FOREVER: without end) for the first. Of
+ * several threads one drives the pool and the others wait for what it finds. Returns 0 also when
+ * pf_pool_rouse was called since `rouses` was read by pf_pool_rouses: read it, look whether what
+ * you wait for has come, then poll, and no wake-up can be lost. -1 with errno EINTR when a signal
+ * handler ran. */
+int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint64_t rouses);
+uint64_t pf_pool_rouses(const pf_pool *pool);
+
+/* Makes every thread that waits in pf_pool_poll return.
+ * Async-signal-safe. */
+void pf_pool_rouse(pf_pool *pool);
+
+/* A descriptor that is readable whenever pf_pool_poll would not wait. From the first call on the
+ * pool is a guest of somebody's loop and has no thread of its own. */
+int pf_pool_fd(pf_pool *pool);
+
+/* Starts the driver, a C thread that drives while nobody else does; nothing if the pool is a
+ * guest or has one. */
+int pf_pool_drive_in_background(pf_pool *pool);
+
+/* For a thread that delivers events to user code: waits until the driver has gathered some, or
+ * pf_pool_rouse_gatherer. 0, or -1 with errno EINTR. */
+int pf_pool_wait_gathered(pf_pool *pool);
+void pf_pool_rouse_gatherer(pf_pool *pool);
+
+/* 1: it never began, and never will (a DONE event says so); 0: too late; -1 with errno. */
+int pf_pool_cancel(pf_pool *pool, uint64_t task);
+
+/* Ends the running task and its worker by `signal` (SIGTERM, SIGQUIT, SIGINT or SIGKILL; the
+ * others are followed by SIGKILL after the grace). 1: done, 0: it does not run; -1 with errno. */
+int pf_pool_kill_task(pf_pool *pool, uint64_t task, int signal);
+int pf_pool_kill_job(pf_pool *pool, pid_t pid, int signal);
+
+int pf_pool_resize(pf_pool *pool, uint32_t workers);
+
+/* No more tasks from now on. */
+int pf_pool_close(pf_pool *pool);
+/* Workers end once no task is left; with `at_once` after their present task. */
+int pf_pool_retire(pf_pool *pool, int at_once);
+/* Settles every task and kills every worker by `signal`, and SIGKILL after the grace. */
+int pf_pool_terminate(pf_pool *pool, int signal);
+
+typedef enum {
+    PF_WORKER_SPAWNING,
+    PF_WORKER_STARTING,
+    PF_WORKER_IDLE,
+    PF_WORKER_RUNNING,
+    PF_WORKER_RETIRING,
+    PF_WORKER_ENDING
+} pf_worker_state;
+
+typedef struct {
+    uint32_t slot, state;
+    int32_t pid;
+    uint64_t generation; /* how many processes the pool has spawned before it */
+    uint64_t task;
+    int64_t since; /* when the present task began, or the worker was spawned */
+    uint64_t tasks_done;
+} pf_worker_info;
+
+typedef struct {
+    uint32_t target, alive, busy;
+    uint32_t running; /* a zygote is there and the pool is not degraded */
+    uint64_t queued, unfinished;
+    uint64_t submitted, succeeded, failed, lost, timed_out, cancelled;
+    uint64_t spawned, exited, replaced, spawn_failures, zygotes_lost, application_forks;
+    pid_t zygote, standby;
+} pf_pool_info;
+
+int pf_pool_describe(pf_pool *pool, pf_pool_info *info);
+/* Fills in up to `max` workers; returns how many there are. */
+int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max);
+/* The pid of the worker that runs the task now, 0 if none does. */
+pid_t pf_pool_find_task(pf_pool *pool, uint64_t task);
+
+/* ---- the zygote ---------------------------------------------------------------------------- */
+
+typedef struct pf_worker pf_worker;
+
+/* How to fork here: 0 in the child, the pid in the parent, -1 with errno. */
+typedef pid_t (*pf_fork)(void *context);
+
+/* Never returns before the zygote's or a worker's end. Returns 0 in the zygote (and in a standby)
+ * when the application has gone or let it go: all children are dead then, and the caller must
+ * `_exit`. Returns 1 in every newborn worker, `*worker` filled in and every signal blocked: the
+ * caller prepares itself, calls pf_worker_ready or pf_worker_failed, and must end by `_exit`. */
+int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context,
+                  pf_worker **worker);
+
+/* ---- a worker ------------------------------------------------------------------------------ */
+
+typedef struct {
+    uint64_t id;
+    const void *body; /* the pool's bytes, valid until the next pf_worker_claim */
+    size_t size;
+} pf_claim;
+
+uint32_t pf_worker_slot(const pf_worker *worker);
+uint64_t pf_worker_generation(const pf_worker *worker);
+
+/* Unblocks signals, having reset every handler that the application had: SIGINT and SIGHUP are
+ * ignored, whatever else was ignored stays so, all others are at their default. */
+void pf_worker_unblock(pf_worker *worker);
+
+int pf_worker_ready(pf_worker *worker);
+int pf_worker_failed(pf_worker *worker, const void *data, size_t size);
+
+/* Claims a task without waiting: 1, and it has begun as far as everybody is concerned; 0: none
+ * now, wait by pf_worker_wait; -1 with errno: ESHUTDOWN when the worker shall end in good order,
+ * EPIPE if the application has gone, ECHILD in a forked copy of a worker. */
+int pf_worker_claim(pf_worker *worker, pf_claim *claim);
+
+/* Waits for something to claim. 0; -1 with errno: EINTR, EPIPE. */
+int pf_worker_wait(pf_worker *worker);
+
+/* Delivers the outcome of the claim (PF_OK or PF_ERROR). 0: done. 1: no room yet, and the bytes
+ * must stay where they are: wait by pf_worker_wait_space, call again. -1 with errno: ECANCELED if
+ * the task was condemned (end at once), EPIPE. */
+int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size);
+int pf_worker_wait_space(pf_worker *worker);
+
+#endif

@@ -1,0 +1,179 @@
+/* The pool's whole judgement as a pure state machine: which task goes where, who is woken, who is
+ * killed, who is spawned, what became of a task.
+ *
+ * It makes no system call, allocates nothing and reads no clock (time is an argument). Its inputs
+ * are observations, possibly late and in any order between workers; its answers are orders, taken
+ * one at a time by pf__supervisor_next until there are none. Tasks, seats and slots are memory of
+ * the caller, linked here. pool.c turns orders into memory, bytes and system calls;
+ * tests/c/simulate.c drives the same code through millions of schedules. */
+#ifndef PF_SUPERVISOR_H
+#define PF_SUPERVISOR_H
+
+#include "heap.h"
+#include "word.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum pf__task_state {
+    PF_TASK_QUEUED,    /* waits for a slot of the ring */
+    PF_TASK_PUBLISHED, /* in the ring, not seen to be claimed */
+    PF_TASK_HELD,      /* seen claimed by a worker */
+    PF_TASK_SETTLED
+};
+
+enum pf__verdict { /* as enum pf_outcome in prefork.h */
+    PF_VERDICT_OK,
+    PF_VERDICT_ERROR,
+    PF_VERDICT_LOST,
+    PF_VERDICT_TIMED_OUT,
+    PF_VERDICT_TERMINATED,
+    PF_VERDICT_CANCELLED
+};
+
+struct pf__task {
+    uint64_t id;
+    uint64_t seq; /* of its present publication, 0 while queued */
+    int64_t limit, started, stall; /* ns; stall: the supervisor's when it was published */
+    struct pf__timer timer;
+    struct pf__task *next, *previous;
+    uint32_t seat; /* of its holder once held, else PF_NO_WORKER */
+    uint8_t state, verdict, put_back;
+    bool tell, told, due;
+};
+
+struct pf__task_list {
+    struct pf__task *first, *last;
+};
+
+enum pf__seat_state {
+    PF_SEAT_VACANT,
+    PF_SEAT_SPAWNING, /* ordered from the zygote */
+    PF_SEAT_STARTING, /* its pid is known; the initializer runs */
+    PF_SEAT_UP
+};
+
+struct pf__seat { /* one place in the pool, which one worker process after another takes */
+    struct pf__task_list held;
+    struct pf__timer timer; /* a call not answered, or the grace after a signal */
+    struct pf__seat *next_called, *previous_called;
+    uint64_t epoch; /* which zygote it was ordered from */
+    uint64_t called_nap, deaf_nap, condemn_seq;
+    uint64_t tasks_done;
+    uint32_t index;
+    uint8_t state;
+    uint8_t todo; /* enum pf__todo */
+    int signal;   /* to send */
+    bool queued;  /* in the supervisor's list of seats with something to do */
+    bool called, retiring, killed;
+    struct pf__seat *next_todo;
+};
+
+enum pf__order_type {
+    PF_ORDER_NONE,
+    PF_ORDER_SETTLED,  /* task, verdict in it: give the event, then free it */
+    PF_ORDER_ACCEPTED, /* task, seat: give the event */
+    PF_ORDER_LOOK,     /* seat: read its page, call pf__supervisor_page_seen */
+    PF_ORDER_CONDEMN,  /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
+    PF_ORDER_SIGNAL,   /* seat, signal */
+    PF_ORDER_RETIRE,   /* seat: tell it */
+    PF_ORDER_LOOK_SLOT, /* seq: read the slot's word, call pf__supervisor_slot_seen */
+    PF_ORDER_PUBLISH,  /* task, its seq set */
+    PF_ORDER_SKIP,     /* seq */
+    PF_ORDER_SPAWN     /* seat */
+};
+
+struct pf__order {
+    enum pf__order_type type;
+    struct pf__task *task;
+    struct pf__seat *seat;
+    uint64_t seq;
+    int signal;
+};
+
+struct pf__supervisor {
+    int64_t now;
+    struct pf__heap timers;
+    struct pf__task_list queue, settled;
+    struct pf__seat **seats;
+    struct pf__seat *first_todo, *last_todo, *called;
+    struct pf__task **slots; /* what was published there and not yet seen claimed */
+    uint64_t head, tail;     /* sequences: published and not yet seen claimed lie between */
+    uint32_t slot_count, seat_count;
+    uint32_t target, live, spawning, retiring, called_count, failures;
+    uint64_t ready; /* published, not seen claimed */
+    uint64_t unfinished, epoch;
+    int64_t stall; /* ns for which the whole family stood still */
+    int64_t term_grace;
+    struct pf__timer spawn_timer; /* runs while spawning is backed off */
+    bool can_spawn, draining;
+    bool slot_is_free, slot_is_held; /* what was seen of the slot at the tail */
+};
+
+enum { PF_CALL_PATIENCE = 2000000, PF_MAX_SPAWNING = 16, PF_MAX_PUT_BACK = 2 };
+
+/* `slots` (a power of two of NULLs) and `seats` stay the caller's. */
+void pf__supervisor_init(struct pf__supervisor *sup, struct pf__task **slots, uint32_t slot_count,
+                         int64_t term_grace);
+void pf__supervisor_seats(struct pf__supervisor *sup, struct pf__seat **seats, uint32_t count);
+void pf__seat_init(struct pf__seat *seat, uint32_t index);
+
+/* ---- observations -------------------------------------------------------------------------- */
+
+/* The time now; fires what is due. */
+void pf__supervisor_time(struct pf__supervisor *sup, int64_t now);
+/* The whole family was stopped (Ctrl-Z, a frozen container): limits are that much longer. */
+void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns);
+
+void pf__supervisor_submit(struct pf__supervisor *sup, struct pf__task *task);
+/* The word of the slot that `seq` has, for seq == head (was it claimed?) while head < tail, or for
+ * a LOOK_SLOT order. True if the head moved. */
+bool pf__supervisor_slot_seen(struct pf__supervisor *sup, uint64_t seq, uint64_t word);
+void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page,
+                              int64_t started_at);
+void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
+                              bool done);
+/* A worker delivered; false if it did not hold that publication: its word counts for nothing. */
+bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat,
+                           struct pf__task *task, uint64_t seq, uint32_t verdict, int64_t started);
+/* A called worker's sleep number (0: awake). */
+void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap);
+/* Of a sleeper that is not called: true if it shall be called now. */
+bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap);
+void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat);
+void pf__supervisor_spawn_failed(struct pf__supervisor *sup, struct pf__seat *seat);
+void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat);
+/* The exit is confirmed and all that it left was drained: judges what it held by its last page. */
+void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page);
+void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat);
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+/* Cancelling is tried step by step, for each step is a compare-and-swap of the caller's: on
+ * TRY_SLOT and TRY_PAGE it tries, and says by pf__supervisor_withdrawn that it succeeded. */
+enum pf__cancel { PF_CANCEL_DONE, PF_CANCEL_TRY_SLOT, PF_CANCEL_TRY_PAGE, PF_CANCEL_LATE };
+enum pf__cancel pf__supervisor_cancel(struct pf__supervisor *sup, struct pf__task *task);
+void pf__supervisor_withdrawn(struct pf__supervisor *sup, struct pf__task *task);
+/* After the caller's CAS RUNNING to CONDEMNED succeeded. */
+void pf__supervisor_end_task(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict,
+                             int signal);
+/* Settles a task whatever its state; for the end of the pool, when all workers are killed. */
+void pf__supervisor_abandon(struct pf__supervisor *sup, struct pf__task *task);
+void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int signal);
+void pf__supervisor_resize(struct pf__supervisor *sup, uint32_t target);
+/* A new zygote: workers of an older one are retired, and replaced from it. */
+void pf__supervisor_renew(struct pf__supervisor *sup);
+
+/* ---- orders -------------------------------------------------------------------------------- */
+
+/* The next order, NONE when all is done. */
+enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__order *order);
+/* When pf__supervisor_time must be called at the latest, PF_NEVER if nothing is due. */
+int64_t pf__supervisor_deadline(const struct pf__supervisor *sup);
+
+static inline bool pf__supervisor_wants_sleepers(const struct pf__supervisor *sup)
+{
+    return sup->ready > sup->called_count;
+}
+
+#endif

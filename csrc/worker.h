@@ -1,0 +1,52 @@
+/* A worker's side: what pf_worker_* of prefork.h works on, and how the zygote makes one. */
+#ifndef PF_WORKER_H
+#define PF_WORKER_H
+
+#include "channel.h"
+#include "prefork.h"
+#include "scoreboard.h"
+
+#include <signal.h>
+
+struct pf_worker {
+    struct pf__ring ring;
+    struct pf__scoreboard board;
+    struct pf__channel channel;
+    uint32_t slot;
+    uint64_t generation;
+    uint64_t cursor; /* nothing before it will ever be READY again */
+    uint64_t sleeps;
+    uint64_t seq; /* of the claim, 0 for none */
+    uint64_t id;
+    uint32_t flags;
+    int64_t started;
+    unsigned char *body; /* copy of the present claim's body */
+    size_t body_room;
+    int delivering; /* the page is DONE, the result not yet out */
+};
+
+/* What the application sends for every worker; the descriptors come beside it, in this order. */
+enum { PF_FD_TASKS, PF_FD_WORDS, PF_FD_BOARD, PF_FD_IN, PF_FD_OUT, PF_WORKER_FDS };
+
+/* In the newborn, signals blocked: dies with `zygote`, stores its pid, maps and closes. Takes over
+ * the descriptors. NULL with errno; the child must then `_exit`. */
+pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_WORKER_FDS],
+                           pid_t zygote);
+void pf__worker_close(pf_worker *worker);
+
+/* In a newborn zygote, every signal blocked: ignores all that can be ignored, and keeps in
+ * `ignored` what the application had ignored itself. */
+void pf__signals_deafen(sigset_t *ignored);
+/* In a newborn worker: what the application ignored is ignored, all else at its default. */
+void pf__signals_restore(const sigset_t *ignored);
+
+
+/* CAS READY to CLAIMED on the oldest task: 1, or 0 if there is none. */
+int pf__worker_take_ready(pf_worker *worker);
+
+/* Tests define PF_STEP to be told of every access that others can see. */
+#ifndef PF_STEP
+#define PF_STEP() ((void)0)
+#endif
+
+#endif

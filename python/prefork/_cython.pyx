@@ -1,0 +1,286 @@
+# The binding for CPython: converts, calls, checks, converts. What it says is _core.pyi.
+# cython: language_level=3, binding=True
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.errno cimport EBUSY, EINTR, ESHUTDOWN, errno
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from posix.unistd cimport _exit, fork
+
+cimport prefork._prefork as pf
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+
+cdef enum:
+    BATCH = 256
+    MOST_WORKERS = 4095
+
+
+cdef int check(int result) except -1:
+    if result < 0:
+        PyErr_SetFromErrno(OSError)
+    return result
+
+
+cdef int64_t nanoseconds(timeout) except -2:
+    if timeout is None:
+        return pf.PF_FOREVER
+    cdef double seconds = timeout
+    if seconds <= 0:
+        return 0
+    return <int64_t>(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
+
+
+cdef tuple as_tuple(pf.pf_event *event):
+    cdef bytes data = None
+    if event.data != NULL:
+        data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
+    return (<int>event.type, event.outcome, event.task, event.slot, event.pid, event.status,
+            event.zygote_lost, event.at * 1e-9, data)
+
+
+cdef class CorePool:
+    cdef pf.pf_pool *pool
+
+    def __cinit__(self, uint32_t workers, uint32_t tasks_per_worker, double term_grace):
+        cdef pf.pf_options options
+        options.workers = workers
+        options.tasks_per_worker = tasks_per_worker
+        options.term_grace = <int64_t>(term_grace * 1e9)
+        self.pool = pf.pf_pool_new(&options)
+        if self.pool == NULL:
+            PyErr_SetFromErrno(OSError)
+
+    def __dealloc__(self):
+        cdef pf.pf_pool *pool = self.pool
+        self.pool = NULL
+        if pool != NULL:
+            with nogil:
+                pf.pf_pool_free(pool)
+
+    def zygote_prepare(self):
+        cdef int fd
+        with nogil:
+            fd = pf.pf_pool_zygote_prepare(self.pool)
+        return check(fd)
+
+    def zygote_started(self, int pid):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_zygote_started(self.pool, pid)
+        check(result)
+
+    def submit(self, bytes body not None, bint tell, double limit):
+        cdef const char *data = body
+        cdef size_t size = len(body)
+        cdef int64_t ns = <int64_t>(limit * 1e9)
+        cdef uint32_t flags = pf.PF_TELL if tell else 0
+        # Without giving up the GIL if the pool is free, which it nearly always is.
+        cdef uint64_t task = pf.pf_pool_submit(self.pool, data, size, flags, ns, 0)
+        if task == 0 and errno == EBUSY:
+            with nogil:
+                task = pf.pf_pool_submit(self.pool, data, size, flags, ns, 1)
+        if task == 0:
+            PyErr_SetFromErrno(OSError)
+        return task
+
+    def poll(self, timeout, uint64_t rouses):
+        cdef int64_t ns = nanoseconds(timeout)
+        cdef pf.pf_event events[BATCH]
+        cdef int count, i
+        with nogil:
+            count = pf.pf_pool_poll(self.pool, events, BATCH, ns, rouses)
+        if count < 0 and errno == EINTR:
+            PyErr_CheckSignals()
+            return []
+        check(count)
+        cdef list found = []
+        try:
+            for i in range(count):
+                found.append(as_tuple(&events[i]))
+        finally:
+            for i in range(count):
+                pf.pf_event_clear(&events[i])
+        return found
+
+    def rouses(self):
+        return pf.pf_pool_rouses(self.pool)
+
+    def rouse(self):
+        pf.pf_pool_rouse(self.pool)
+
+    def fd(self):
+        cdef int fd
+        with nogil:
+            fd = pf.pf_pool_fd(self.pool)
+        return check(fd)
+
+    def drive_in_background(self):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_drive_in_background(self.pool)
+        check(result)
+
+    def wait_gathered(self):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_wait_gathered(self.pool)
+        if result < 0 and errno != EINTR:
+            check(result)
+
+    def rouse_gatherer(self):
+        pf.pf_pool_rouse_gatherer(self.pool)
+
+    def cancel(self, uint64_t task):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_cancel(self.pool, task)
+        return check(result) == 1
+
+    def kill_task(self, uint64_t task, int signal):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_kill_task(self.pool, task, signal)
+        return check(result) == 1
+
+    def kill_job(self, int pid, int signal):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_kill_job(self.pool, pid, signal)
+        return check(result) == 1
+
+    def resize(self, uint32_t workers):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_resize(self.pool, workers)
+        check(result)
+
+    def close(self):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_close(self.pool)
+        check(result)
+
+    def retire(self, bint at_once):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_retire(self.pool, at_once)
+        check(result)
+
+    def terminate(self, int signal):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_terminate(self.pool, signal)
+        check(result)
+
+    def describe(self):
+        cdef pf.pf_pool_info info
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_describe(self.pool, &info)
+        check(result)
+        return info
+
+    def workers(self):
+        cdef pf.pf_worker_info *workers
+        cdef int count, i
+        workers = <pf.pf_worker_info *>calloc(MOST_WORKERS, sizeof(pf.pf_worker_info))
+        if workers == NULL:
+            raise MemoryError
+        try:
+            with nogil:
+                count = pf.pf_pool_list_workers(self.pool, workers, MOST_WORKERS)
+            check(count)
+            return [(workers[i].slot, workers[i].state, workers[i].pid, workers[i].generation,
+                     workers[i].task, workers[i].since * 1e-9, workers[i].tasks_done)
+                    for i in range(count)]
+        finally:
+            free(workers)
+
+    def find_task(self, uint64_t task):
+        cdef int pid
+        with nogil:
+            pid = pf.pf_pool_find_task(self.pool, task)
+        return check(pid)
+
+
+cdef int fork_with_hooks(void *context) noexcept:
+    PyOS_BeforeFork()
+    cdef int pid = fork()
+    cdef int error = errno
+    if pid == 0:
+        PyOS_AfterFork_Child()
+    else:
+        PyOS_AfterFork_Parent()
+    (&errno)[0] = error
+    return pid
+
+
+cdef class CoreWorker:
+    cdef pf.pf_worker *worker
+
+    @property
+    def slot(self):
+        return pf.pf_worker_slot(self.worker)
+
+    @property
+    def generation(self):
+        return pf.pf_worker_generation(self.worker)
+
+    def unblock_signals(self):
+        pf.pf_worker_unblock(self.worker)
+        PyErr_CheckSignals()
+
+    def ready(self):
+        check(pf.pf_worker_ready(self.worker))
+
+    def failed(self, bytes data not None):
+        check(pf.pf_worker_failed(self.worker, <char *>data, len(data)))
+
+    def claim(self):
+        cdef pf.pf_claim claim
+        cdef int result
+        while True:
+            result = pf.pf_worker_claim(self.worker, &claim)
+            if result == 1:
+                return PyBytes_FromStringAndSize(<char *>claim.body, claim.size)
+            if result < 0 and errno == ESHUTDOWN:
+                return None
+            check(result)
+            with nogil:
+                result = pf.pf_worker_wait(self.worker)
+            if result < 0 and errno == EINTR:
+                PyErr_CheckSignals()
+            else:
+                check(result)
+
+    def deliver(self, uint32_t outcome, bytes data not None):
+        cdef const char *at = data
+        cdef size_t size = len(data)
+        cdef int result = pf.pf_worker_deliver(self.worker, outcome, at, size)
+        while result == 1:
+            with nogil:
+                result = pf.pf_worker_wait_space(self.worker)
+            if result < 0 and errno == EINTR:
+                PyErr_CheckSignals()
+            else:
+                check(result)
+            result = pf.pf_worker_deliver(self.worker, outcome, at, size)
+        check(result)
+
+
+def run_zygote(int control, int application, worker_main):
+    """Serves the application; returns in no process."""
+    cdef pf.pf_worker *worker = NULL
+    cdef CoreWorker newborn
+    try:
+        # The GIL is kept: nothing else may run here.
+        if pf.pf_zygote_run(control, application, fork_with_hooks, NULL, &worker) == 1:
+            newborn = CoreWorker.__new__(CoreWorker)
+            newborn.worker = worker
+            worker_main(newborn)
+    finally:
+        _exit(0)
