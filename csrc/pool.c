@@ -99,10 +99,7 @@ static void free_jobs(pf_pool *pool)
 
 void pf_pool_free(pf_pool *pool)
 {
-    if (!pool->dead) {
-        pf__driver_stop(pool);
-        pf__zygotes_close(pool);
-    }
+    pf_pool_shut_down(pool);
     pf__pools_remove(pool);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         struct pf__child *child = (struct pf__child *)pool->seats[i];
@@ -623,6 +620,19 @@ int pf_pool_terminate(pf_pool *pool, int signal)
     return 0;
 }
 
+void pf_pool_shut_down(pf_pool *pool)
+{
+    if (pool->dead)
+        return;
+    pf__driver_stop(pool);
+    pthread_mutex_lock(&pool->lock);
+    pool->closed = 1;
+    pool->sup.can_spawn = false;
+    struct pf__zygote *zygotes = pf__zygotes_release(pool);
+    pthread_mutex_unlock(&pool->lock);
+    pf__zygotes_end(zygotes);
+}
+
 /* ---- looking ------------------------------------------------------------------------------- */
 
 int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
@@ -634,6 +644,7 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     info->target = pool->sup.target;
     info->running = pool->sup.can_spawn;
     info->unfinished = pool->sup.unfinished;
+    info->processes = pool->sup.live;
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         info->alive += pool->sup.seats[i]->state >= PF_SEAT_STARTING;
         info->busy += pool->sup.seats[i]->held.first != NULL;

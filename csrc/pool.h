@@ -130,7 +130,8 @@ struct pf__zygote *pf__zygote_active(const pf_pool *pool);
 void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch);
 void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid);
 void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote);
-void pf__zygotes_close(pf_pool *pool);
+struct pf__zygote *pf__zygotes_release(pf_pool *pool); /* with the lock */
+void pf__zygotes_end(struct pf__zygote *zygotes);      /* waits for them, without it */
 
 /* pool_atfork.c */
 int pf__pools_add(pf_pool *pool);

@@ -327,13 +327,22 @@ static int ended_within(pid_t pid, int64_t ns)
 }
 
 /* The end of the pool: each zygote sees its socket close, kills its workers and ends. */
-void pf__zygotes_close(pf_pool *pool)
+struct pf__zygote *pf__zygotes_release(pf_pool *pool)
 {
-    for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
+    struct pf__zygote *zygotes = pool->zygotes;
+    for (struct pf__zygote *zygote = zygotes; zygote != NULL; zygote = zygote->next)
         close_ends(pool, zygote);
-    while (pool->zygotes != NULL) {
-        struct pf__zygote *zygote = pool->zygotes;
-        pool->zygotes = zygote->next;
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++)
+        ((struct pf__child *)pool->seats[i])->zygote = NULL;
+    pool->zygotes = NULL;
+    return zygotes;
+}
+
+void pf__zygotes_end(struct pf__zygote *zygotes)
+{
+    while (zygotes != NULL) {
+        struct pf__zygote *zygote = zygotes;
+        zygotes = zygote->next;
         if (zygote->role != PF_ZYGOTE_DEAD && zygote->ours &&
             !ended_within(zygote->pid, 2000000000)) {
             kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */

@@ -132,6 +132,8 @@ int pf_pool_close(pf_pool *pool);
 int pf_pool_retire(pf_pool *pool, int at_once);
 /* Settles every task and kills every worker by `signal`, and SIGKILL after the grace. */
 int pf_pool_terminate(pf_pool *pool, int signal);
+/* Ends the driver and the zygotes, and with them whatever worker is left, and waits for that. */
+void pf_pool_shut_down(pf_pool *pool);
 
 typedef enum {
     PF_WORKER_SPAWNING,
@@ -152,7 +154,7 @@ typedef struct {
 } pf_worker_info;
 
 typedef struct {
-    uint32_t target, alive, busy;
+    uint32_t target, alive, busy, processes; /* processes: alive, or being forked */
     uint32_t running; /* a zygote is there and the pool is not degraded */
     uint64_t queued, unfinished;
     uint64_t submitted, succeeded, failed, lost, timed_out, cancelled;

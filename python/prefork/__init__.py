@@ -1,0 +1,38 @@
+"""prefork: a process pool that does not break."""
+
+from importlib.metadata import version as _version
+
+from .errors import (
+    InitializerError,
+    PoolClosed,
+    RemoteError,
+    TimeLimitExceeded,
+    TimeoutError,
+    WorkerExited,
+    WorkerKilled,
+    WorkerLostError,
+)
+from .facts import Worker
+from .maps import MapIterator
+from .pool import TaskPool
+from .semaphore import Semaphore
+from .task import Task
+
+__version__ = _version("prefork")
+
+__all__ = [
+    "InitializerError",
+    "MapIterator",
+    "PoolClosed",
+    "RemoteError",
+    "Semaphore",
+    "Task",
+    "TaskPool",
+    "TimeLimitExceeded",
+    "TimeoutError",
+    "Worker",
+    "WorkerExited",
+    "WorkerKilled",
+    "WorkerLostError",
+    "__version__",
+]

@@ -176,6 +176,10 @@ cdef class CorePool:
             result = pf.pf_pool_terminate(self.pool, signal)
         check(result)
 
+    def shut_down(self):
+        with nogil:
+            pf.pf_pool_shut_down(self.pool)
+
     def describe(self):
         cdef pf.pf_pool_info info
         cdef int result

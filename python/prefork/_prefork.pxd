@@ -43,6 +43,7 @@ cdef extern from "prefork.h" nogil:
         uint32_t target
         uint32_t alive
         uint32_t busy
+        uint32_t processes
         uint32_t running
         uint64_t queued
         uint64_t unfinished
@@ -87,6 +88,7 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_close(pf_pool *pool)
     int pf_pool_retire(pf_pool *pool, int at_once)
     int pf_pool_terminate(pf_pool *pool, int signal)
+    void pf_pool_shut_down(pf_pool *pool)
     int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
     int pf_pool_find_task(pf_pool *pool, uint64_t task)

@@ -1,0 +1,167 @@
+"""How a zygote comes into the world: forked from the application, or as a fresh interpreter."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import pickle
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import _core
+from .logs import pool_logger
+from .worker import WorkerSetup, forget_application, work
+
+if TYPE_CHECKING:
+    from ._core import CorePool, CoreWorker
+
+START_METHODS = ("fork", "exec")
+
+
+def default_start_method() -> str:
+    """`fork` on Linux, `exec` elsewhere."""
+    return "fork" if sys.platform == "linux" else "exec"
+
+
+def start_zygote(
+    core: CorePool, method: str, setup: WorkerSetup, preload: Sequence[str]
+) -> None:
+    """Give the pool a zygote. Raises OSError if it cannot be forked, and for `exec` whatever
+    pickling the initializer, its arguments and the destructor raises."""
+    if method == "fork":
+        _fork(core, setup, preload)
+    else:
+        _exec(core, setup, preload)
+
+
+def _be_zygote(control: int, application: int, setup: WorkerSetup, preload: Sequence[str]) -> None:
+    for name in preload:
+        importlib.import_module(name)
+    # What exists now is the workers' for good: frozen, no collection touches its pages. Nothing is
+    # collected here, for a finalizer would act on what is the application's.
+    gc.freeze()
+
+    def main(core: CoreWorker) -> NoReturn:
+        work(core, setup)
+
+    _core.run_zygote(control, application, main)
+
+
+# ---- fork --------------------------------------------------------------------------------------
+
+
+def _warn_of_threads() -> None:
+    others = [t.name for t in threading.enumerate() if t is not threading.current_thread()]
+    others = [name for name in others if not name.startswith("prefork-")]
+    if others:
+        pool_logger.warning(
+            "the zygote is forked from a process with threads (%s): a lock that one of them holds "
+            "now stays locked in every worker. Start the pool before them, or use "
+            'start_method="exec".',
+            ", ".join(others),
+        )
+
+
+def _flush_stdio() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
+
+
+def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
+    _warn_of_threads()
+    # Garbage of the application is finalized where it belongs, before the fork.
+    gc.collect()
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is not None:  # shared by all workers, so that it outlives each of them
+        tracker.ensure_running()
+    _flush_stdio()
+    application = os.getpid()
+    control = core.zygote_prepare()
+    pid = -1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    finally:
+        if pid != 0:
+            core.zygote_started(pid)
+    if pid == 0:
+        # From here no frame of the application is ever returned to.
+        try:
+            forget_application()
+            _be_zygote(control, application, setup, preload)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            _flush_stdio()
+        finally:
+            os._exit(1)
+
+
+# ---- exec --------------------------------------------------------------------------------------
+
+
+def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
+    from multiprocessing import spawn, util
+
+    # multiprocessing's own preparation of path, argv and main module, and its own check that we
+    # are not inside the import of the main module of such a zygote.
+    preparation = spawn.get_preparation_data("prefork-zygote")
+    data = pickle.dumps((os.getpid(), preparation, list(preload)))
+    data += pickle.dumps(setup)
+    reader, writer = os.pipe()
+    pid = -1
+    try:
+        control = core.zygote_prepare()
+        try:
+            code = f"from prefork.boot import exec_main; exec_main({control}, {reader})"
+            flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+            command = [os.fsdecode(spawn.get_executable()), *flags, "-c", code]
+            pid = util.spawnv_passfds(command[0], command, [control, reader])  # type: ignore[attr-defined]
+        finally:
+            core.zygote_started(pid)
+    finally:
+        os.close(reader)
+        try:
+            if pid > 0:
+                _write_all(writer, data)
+        finally:
+            os.close(writer)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(fd, view) :]
+    except BrokenPipeError:
+        pass  # it has died already; the pool will see that
+
+
+def exec_main(control: int, reader: int) -> None:
+    """The main function of a zygote in a fresh interpreter."""
+    from multiprocessing import process, spawn
+
+    os.set_inheritable(control, False)
+    try:
+        with open(reader, "rb") as stream:
+            application, preparation, preload = pickle.load(stream)
+            current: Any = process.current_process()
+            current._inheriting = True  # a pool started by the import of main is an error
+            try:
+                spawn.prepare(preparation)
+                setup = pickle.load(stream)
+            finally:
+                del current._inheriting
+        _be_zygote(control, application, setup, preload)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        _flush_stdio()
+    finally:
+        os._exit(1)

@@ -1,0 +1,93 @@
+"""How calls and outcomes become bytes, and what is done when they cannot.
+
+Arguments are pickled where the task is submitted, so their errors are raised there. Whatever goes
+wrong with a result or an exception becomes the outcome of that one task.
+"""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from .errors import RemoteError
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]
+
+OK = 0
+ERROR = 1
+
+_PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+
+def encode_call(
+    target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+) -> bytes:
+    """Raises whatever pickling raises."""
+    return pickle.dumps((target, args, kwargs), _PROTOCOL)
+
+
+def decode_call(data: bytes) -> Call:
+    """In the worker. A function that the zygote cannot know is an error that says what to do."""
+    try:
+        call: Call = pickle.loads(data)
+        return call
+    except (AttributeError, ModuleNotFoundError) as error:
+        raise AttributeError(
+            f"a worker cannot find what the task names: {error}. Workers are forked from a process "
+            "that was started by the pool's start(): what was defined or became importable "
+            "after that is unknown to them. Define it before start(), put it into a module, "
+            "or call the pool's restart()."
+        ) from error
+
+
+def run_call(data: bytes) -> tuple[int, bytes]:
+    """Decodes and makes a call, and encodes its outcome: never raises."""
+    try:
+        target, args, kwargs = decode_call(data)
+        result = target(*args, **kwargs) if kwargs else target(*args)
+    except BaseException as error:
+        return ERROR, encode_exception(error)
+    try:
+        return OK, pickle.dumps(result, _PROTOCOL)
+    except BaseException as error:
+        explained = TypeError(f"the result ({type(result).__name__}) cannot be pickled: {error}")
+        explained.__cause__ = error
+        return ERROR, encode_exception(explained)
+
+
+def encode_exception(error: BaseException) -> bytes:
+    """The exception if it survives pickling, and in any case its type and traceback as text."""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    except Exception:
+        text = f"{type(error).__name__} (its traceback cannot be shown)"
+    pickled: bytes | None = None
+    if isinstance(error, Exception):
+        try:
+            pickled = pickle.dumps(error, _PROTOCOL)
+        except Exception:
+            pickled = None
+    return pickle.dumps((pickled, type(error).__qualname__, text), _PROTOCOL)
+
+
+def decode_exception(data: bytes) -> Exception:
+    """In the application: the original with a RemoteError as its cause, or a RemoteError."""
+    pickled, type_name, text = pickle.loads(data)
+    remote = RemoteError(text, type_name)
+    if pickled is None:
+        return remote
+    try:
+        error = pickle.loads(pickled)
+        if not isinstance(error, Exception):
+            return remote
+        error.__cause__ = remote
+    except Exception:
+        return remote
+    return error
+
+
+def decode_result(data: bytes | None) -> Any:
+    """In the application. Raises whatever unpickling raises."""
+    return pickle.loads(data) if data is not None else None

@@ -1,0 +1,205 @@
+"""From the core's events to resolved tasks and called callbacks.
+
+A batch of events is applied completely, every task in it resolved and every waiter woken, before
+its first callback runs; callbacks wait in a deque of the pool and are popped one by one, so a
+callback may itself wait for a task of the same batch, submit, cancel, or stop the pool.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from . import _core, codec
+from .errors import InitializerError, TimeLimitExceeded, lost_error, signal_name
+from .logs import pool_logger
+
+if TYPE_CHECKING:
+    from ._core import CorePool
+    from ._cython import Event
+    from .task import Task
+
+PATIENCE = 3  # initializers that must fail in a row before the waiting tasks are failed
+
+
+class Delivery:
+    """What a pool does with events; one per pool, in the pool's own state, without a thread."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = weakref.proxy(pool)
+        self.tasks: dict[int, Task[Any]] = {}
+        self._early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
+        self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.failed_starts = 0
+        self.initializer_error: InitializerError | None = None
+        self.zygote_missing = False
+        self._handlers: dict[int, Callable[[Event], None]] = {
+            _core.DONE: self._task_ended,
+            _core.ACCEPTED: self._task_accepted,
+            _core.WORKER_UP: self._worker_up,
+            _core.WORKER_EXITED: self._worker_exited,
+            _core.WORKER_FAILED: self._worker_failed,
+            _core.SPAWN_FAILED: self._spawn_failed,
+            _core.ZYGOTE_LOST: self._zygote_lost,
+            _core.OUTSIDER: self._outsider,
+        }
+
+    def apply(self, events: list[Event]) -> None:
+        """Resolve what the events are about. No user code runs here, but for unpickling."""
+        for event in events:
+            self._handlers[event[0]](event)
+
+    def run_callbacks(self) -> int:
+        """Call what is due; how many that was. Several threads may do so at a time."""
+        count = 0
+        while self.callbacks:
+            try:
+                function, args = self.callbacks.popleft()
+            except IndexError:
+                break
+            count += 1
+            function(*args)
+        return count
+
+    # ---- tasks -------------------------------------------------------------------------------
+
+    def _task_accepted(self, event: Event) -> None:
+        task = self.tasks.get(event[2])
+        if task is None:
+            return
+        task._accepted_by = event[4]
+        if task._accept_callback is not None:
+            self.callbacks.append((task._call_accepted, (event[4], event[7])))
+
+    def _task_ended(self, event: Event) -> None:
+        task = self.tasks.pop(event[2], None)
+        if task is None:  # another thread has submitted it, and is about to adopt it
+            self._early[event[2]] = event
+            task = self.tasks.get(event[2])
+            if task is None or self._early.pop(event[2], None) is None:
+                return
+            del self.tasks[event[2]]
+        self._settle(task, event)
+
+    def adopt(self, task: Task[Any]) -> None:
+        """A task has been submitted. Its end may have come already, in another thread."""
+        self.tasks[task._number] = task
+        event = self._early.pop(task._number, None) if self._early else None
+        if event is not None:
+            del self.tasks[task._number]
+            self._settle(task, event)
+
+    def _settle(self, task: Task[Any], event: Event) -> None:
+        """Resolve a task, give back its slot, and put its callbacks in the queue."""
+        outcome = event[1]
+        result, error = self._outcome_of(task, event)
+        if task._holds_slot:
+            task._holds_slot = False
+            self._pool._semaphore.release()
+        task._settle(result, error, outcome == _core.CANCELLED and error is None)
+        timed_out = outcome == _core.TIMED_OUT
+        if timed_out:
+            self.callbacks.append((self._pool.on_hard_timeout, (task,)))
+        if timed_out or task._wants_callbacks():
+            self.callbacks.append((task._call_ended, (timed_out,)))
+
+    def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
+        _, outcome, _, _, pid, status, zygote_lost, at, data = event
+        if outcome == _core.OK:
+            try:
+                return codec.decode_result(data), None
+            except BaseException as error:  # fails this task only, even if it is a SystemExit
+                failed = TypeError(f"the result of {task.name} cannot be unpickled: {error!r}")
+                failed.__cause__ = error
+                return None, failed
+        if outcome == _core.ERROR:
+            try:
+                return None, codec.decode_exception(data or b"")
+            except BaseException as error:
+                return None, TypeError(f"what {task.name} raised cannot be unpickled: {error!r}")
+        runtime = time.monotonic() - at if at else None
+        if outcome == _core.CANCELLED:
+            return None, task._cancelled_by
+        if outcome == _core.TIMED_OUT:
+            limit = TimeLimitExceeded(
+                f"{task.name} ran longer than its limit of {task._limit} s; "
+                f"its worker {pid} was killed"
+            )
+            limit.limit, limit.pid, limit.runtime = task._limit, pid, runtime
+            limit.task_id, limit.task_name = task.id, task.name
+            return None, limit
+        lost = lost_error(
+            task.name, pid, status, runtime, bool(zygote_lost), outcome == _core.TERMINATED
+        )
+        lost.task_id, lost.task_name = task.id, task.name
+        return None, lost
+
+    # ---- workers -----------------------------------------------------------------------------
+
+    def _worker_up(self, event: Event) -> None:
+        self.failed_starts = 0
+        self.initializer_error = None
+        pool_logger.debug("worker %d is up in slot %d", event[4], event[3])
+
+    def _worker_exited(self, event: Event) -> None:
+        _, how, _, slot, pid, status, *_ = event
+        if status < 0:
+            what = "ended, how is unknown"
+        elif status & 0x7F:
+            what = f"was ended by {signal_name(status & 0x7F)}"
+        else:
+            what = f"exited with code {status >> 8}"
+        level = "warning" if how == _core.EXIT_UNASKED else "debug"
+        getattr(pool_logger, level)("worker %d (slot %d) %s", pid, slot, what)
+
+    def _worker_failed(self, event: Event) -> None:
+        self.failed_starts += 1
+        cause = codec.decode_exception(event[8] or b"")
+        pool_logger.error(
+            "the initializer failed in worker %d (%d in a row): %s",
+            event[4], self.failed_starts, cause.__cause__ or cause,
+        )  # fmt: skip
+        if self.failed_starts < PATIENCE:
+            return
+        error = InitializerError(f"the initializer fails in every new worker: {cause!r}")
+        error.__cause__ = cause
+        self.initializer_error = error
+        self._pool._fail_waiting(error)
+
+    def _spawn_failed(self, event: Event) -> None:
+        pool_logger.error(
+            "no worker could be forked for slot %d (errno %d); trying again", event[3], event[5]
+        )
+
+    def _zygote_lost(self, event: Event) -> None:
+        if event[5]:
+            pool_logger.error("zygote %d died; zygote %d has taken over", event[4], event[5])
+            return
+        pool_logger.error("zygote %d died, and there is no standby", event[4])
+        self.zygote_missing = True
+
+    def _outsider(self, event: Event) -> None:
+        pool_logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
+
+
+def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> None:
+    """The delivery thread: callbacks, and waiters that are not ours, of a pool that is no guest.
+
+    It holds the pool only while it works, so that a forgotten pool can be collected.
+    """
+    while not stopping.is_set():
+        core.wait_gathered()
+        alive = pool()
+        if alive is None:
+            return
+        try:
+            alive._look()
+            alive._delivery.run_callbacks()
+        except Exception:
+            if not stopping.is_set():
+                pool_logger.exception("the delivery thread of %r met an error", alive)
+        del alive

@@ -1,0 +1,149 @@
+"""Who drives a pool: whoever waits, a delivery thread for those who do not, or the loop it is guest of.
+
+A caller that waits for a task drives the core with the GIL released and applies what it finds. For
+callbacks, and for waiters that are not ours, there is one delivery thread, started when it is first
+needed. A guest of a loop has no thread at all: everything happens inside `poll()`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ._core import CorePool
+from .delivery import Delivery, serve
+from .errors import PoolClosed
+from .task import remaining
+
+
+class Driving:
+    """The part of a TaskPool that polls its core and passes on what comes."""
+
+    def __init__(self) -> None:
+        self._core: CorePool = None  # type: ignore[assignment]
+        self._delivery = Delivery(self)
+        self._started = self._finished = False
+        self._guest = False
+        self._pid = 0  # of the process that started the pool
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._calling_back: set[int] = set()  # threads that run callbacks now
+        self._raised: list[BaseException] = []  # what callbacks raised and poll or join will raise
+
+    def _check_started(self) -> None:
+        if not self._started:
+            raise RuntimeError(f"{self!r} was not started: call start(), or use it by `with`")
+
+    def _is_copy(self) -> bool:
+        return self._pid != os.getpid()
+
+
+    def fileno(self) -> int:
+        """A descriptor that is readable whenever `poll` has something to do. From now on the pool
+        is the guest of a loop: no thread of its own, everything happens inside `poll()`."""
+        self._check_started()
+        if not self._guest:
+            self._guest = True
+            self._stop_thread()
+        return self._core.fd()
+
+    def register_with_event_loop(self, loop: Any) -> None:
+        """Become the guest of a loop that has `add_reader(fd, callback)`: kombu's Hub, asyncio,
+        uvloop."""
+        loop.add_reader(self.fileno(), self.poll)
+
+    def poll(self, timeout: float | None = 0) -> int:
+        """Do what is due, waiting up to `timeout` seconds for something; run callbacks if the pool
+        is a guest. The number of events handled (int). Raises what a callback raised that is in
+        `callbacks_propagate`."""
+        self._check_started()
+        if self._finished:
+            return 0
+        events = self._core.poll(timeout, self._core.rouses())
+        self._take(events)
+        if self._guest:
+            self._run_callbacks()
+        self._raise_propagated()
+        return len(events)
+
+    def _take(self, events: list[Any]) -> None:
+        if not events:
+            return
+        self._delivery.apply(events)
+        self._core.rouse()  # others may have waited for what was in this batch
+        if self._delivery.callbacks and not self._guest:
+            self._serve_others()
+            self._core.rouse_gatherer()
+
+    def _look(self) -> None:
+        if not self._finished and self._started and not self._is_copy():
+            self._take(self._core.poll(0, self._core.rouses()))
+
+    def _wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Drive the pool until `condition()` holds; False after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            rouses = 0 if self._finished else self._core.rouses()
+            if condition():
+                return True
+            left = remaining(deadline)
+            if self._finished or left == 0:
+                return condition()
+            if self._is_copy():
+                raise PoolClosed("this process is a fork of the one that started the pool")
+            self._take(self._core.poll(left, rouses))
+            if self._guest:
+                self._run_callbacks()
+
+    def _serve_others(self) -> None:
+        """Callbacks, and waiters that are not ours, need the delivery thread; a guest has none."""
+        if self._guest or self._thread is not None or self._finished:
+            return
+        self._core.drive_in_background()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._serve,
+            args=(weakref.ref(self), self._core, self._stopping),
+            name="prefork-delivery",
+            daemon=True,
+        )
+        self._thread.start()
+
+    @staticmethod
+    def _serve(pool: weakref.ref[Driving], core: CorePool, stopping: threading.Event) -> None:
+        alive = pool()
+        if alive is not None:
+            alive._calling_back.add(threading.get_ident())
+        del alive
+        serve(pool, core, stopping)
+
+    def _stop_thread(self) -> None:
+        """End the delivery thread, having it finish the callback it is in; a callback may say so."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        self._core.rouse_gatherer()
+        if thread is not threading.current_thread():
+            thread.join()
+
+    def _run_callbacks(self) -> None:
+        me = threading.get_ident()
+        nested = me in self._calling_back
+        self._calling_back.add(me)
+        try:
+            self._delivery.run_callbacks()
+        finally:
+            if not nested:
+                self._calling_back.discard(me)
+
+    def _propagate(self, error: BaseException) -> None:
+        self._raised.append(error)
+
+    def _raise_propagated(self) -> None:
+        if self._raised:
+            raise self._raised.pop(0)

@@ -1,0 +1,84 @@
+"""What a pool tells about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+from .machine import resident_kib
+
+if TYPE_CHECKING:
+    from .pool import TaskPool
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process, as `TaskPool.workers` shows it."""
+
+    slot: int  #: its place in the pool, from 0
+    pid: int  #: 0 while it is being forked
+    generation: int  #: the how-manieth process of this pool it is
+    state: str  #: spawning, starting, idle, running, retiring or ending
+    task: str | int | None  #: the id of the task it runs
+    since: float  #: when that task began, or the worker was spawned (time.monotonic())
+    tasks_done: int
+    rss: int  #: resident memory in KiB
+
+
+def workers_of(pool: TaskPool) -> list[Worker]:
+    """The workers of a running pool, in the order of their slots."""
+    found = []
+    for slot, state, pid, generation, number, since, tasks_done in pool._core.workers():
+        task = pool._delivery.tasks.get(number)
+        found.append(
+            Worker(
+                slot=slot,
+                pid=pid,
+                generation=generation,
+                state=_core.WORKER_STATES[state],
+                task=None if task is None else task.id,
+                since=since,
+                tasks_done=tasks_done,
+                rss=resident_kib(pid) if pid else 0,
+            )
+        )
+    return found
+
+
+def info_of(pool: TaskPool) -> dict[str, Any]:
+    """As Celery's pools answer to `inspect stats`."""
+    return {
+        "implementation": f"{type(pool).__module__}:{type(pool).__qualname__}",
+        "max-concurrency": pool.limit,
+        "processes": [worker.pid for worker in workers_of(pool)] if pool._started else [],
+        "max-tasks-per-child": pool._maxtasksperchild or "N/A",
+        "put-guarded-by-semaphore": pool.putlocks,
+        "timeouts": (0, pool._timeout or 0),
+        "start-method": pool._start_method,
+    }
+
+
+def stats_of(counts: dict[str, int]) -> dict[str, int]:
+    """Counters since `start()`, by their public names."""
+    names = {
+        "tasks_submitted": "submitted",
+        "tasks_succeeded": "succeeded",
+        "tasks_failed": "failed",
+        "tasks_lost": "lost",
+        "tasks_timed_out": "timed_out",
+        "tasks_cancelled": "cancelled",
+        "tasks_unfinished": "unfinished",
+        "tasks_queued": "queued",
+        "workers_alive": "alive",
+        "workers_busy": "busy",
+        "workers_spawned": "spawned",
+        "workers_exited": "exited",
+        "workers_replaced": "replaced",
+        "spawn_failures": "spawn_failures",
+        "zygotes_lost": "zygotes_lost",
+        "application_forks": "application_forks",
+        "zygote": "zygote",
+        "standby": "standby",
+    }
+    return {public: counts[name] for public, name in names.items()}

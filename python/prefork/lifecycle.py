@@ -1,0 +1,210 @@
+"""A pool's life: new, running, closed or terminated, stopped. Every ending call may come again, from
+any thread, from a callback, and from a signal handler."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal as signals
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from logging import Logger
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import boot
+from ._core import CorePool
+from .driving import Driving
+from .errors import PoolClosed
+
+if TYPE_CHECKING:
+    from .task import Task
+
+TERM_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+
+Self = TypeVar("Self", bound="Lifecycle")
+_live: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+class Lifecycle(Driving):
+    """The part of a TaskPool that starts, ends and restarts it."""
+
+    def __init__(
+        self,
+        limit: int,
+        start_method: str,
+        setup: boot.WorkerSetup,
+        preload: Sequence[str],
+        maxtasksperchild: int | None,
+        logger: Logger,
+    ) -> None:
+        super().__init__()
+        self.limit = limit  #: how many workers there shall be
+        self.logger = logger
+        self._start_method = start_method
+        self._setup = setup
+        self._preload = tuple(preload)
+        self._maxtasksperchild = maxtasksperchild
+        self._closed = self._terminated = False
+
+
+    def start(self) -> None:
+        """Fork the zygote, from this thread, and have it fork the workers. Raises OSError; with
+        `start_method="exec"` also what pickling the initializer and its arguments raises."""
+        if self._started:
+            raise RuntimeError(f"{self!r} was started already")
+        self.on_start()
+        core = CorePool(self.limit, self._maxtasksperchild or 0, TERM_GRACE)
+        boot.start_zygote(core, self._start_method, self._setup, self._preload)
+        self._core = core
+        self._pid = os.getpid()
+        self._started = True
+        _live.add(self)
+
+    def __enter__(self: Self) -> Self:
+        if not self._started:
+            self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.stop()
+        else:
+            self.terminate()
+
+    def close(self) -> None:
+        """Take no more tasks; what was submitted is done, then the workers end."""
+        self._check_started()
+        if self._closed or self._is_copy():
+            return
+        self._closed = True
+        self.on_close()
+        self._core.retire(False)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close` or `terminate`: wait up to `timeout` seconds until all workers have ended.
+        Whether they have. Raises ValueError if the pool was not closed, and what a callback
+        raised that is in `callbacks_propagate`."""
+        self._check_started()
+        if not self._closed:
+            raise ValueError(f"{self!r} is to be closed or terminated before it is joined")
+        if not self._finished and not self._is_copy():
+            if not self._wait(self._is_over, timeout):
+                return False
+            self._finish()
+        self._raise_propagated()
+        return True
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Close, wait up to `timeout` seconds for all tasks, end the workers in good order; what is
+        left after `timeout` is terminated."""
+        self._check_started()
+        if self._finished or self._is_copy():
+            return
+        self.on_stop()
+        self.close()
+        if not self.join(timeout):
+            self.terminate()
+
+    def terminate(self, timeout: float | None = None) -> None:
+        """End every worker now: SIGTERM, and SIGKILL after a grace of `timeout` seconds (3 s by
+        default). Tasks that had not ended fail with WorkerKilled."""
+        self._check_started()
+        if self._finished or self._is_copy():
+            return
+        if not self._terminated:
+            self._terminated = self._closed = True
+            self.on_terminate()
+            self._core.terminate(signals.SIGTERM)
+        if not self._wait(self._is_over, TERM_GRACE if timeout is None else timeout):
+            self._core.terminate(signals.SIGKILL)
+            self._wait(self._is_over, TERM_GRACE)
+        self._finish()
+
+    def restart(self) -> None:
+        """A new zygote from the application as it is now. Running tasks end on the old workers,
+        queued ones wait for the new. Forks from this thread (the one exception to "never after
+        start"); raises as `start` does, and PoolClosed."""
+        self._check_usable()
+        self.logger.info("%r restarts: a new zygote is forked from the application", self)
+        boot.start_zygote(self._core, self._start_method, self._setup, self._preload)
+        self._delivery.zygote_missing = False
+
+    def _is_over(self) -> bool:
+        return self._finished or (
+            not self._delivery.tasks and self._core.describe()["processes"] == 0
+        )
+
+    def _finish(self) -> None:
+        """All workers have ended: let the zygote end, and the threads."""
+        if self._finished:
+            return
+        self._finished = True
+        _live.discard(self)
+        self._core.rouse()
+        self._core.shut_down()
+        self._stop_thread()
+        if threading.get_ident() not in self._calling_back:
+            self._run_callbacks()
+
+    def __del__(self) -> None:
+        if getattr(self, "_started", False) and not self._finished and not self._is_copy():
+            self._abandon("was collected")
+
+    def _abandon(self, how: str) -> None:
+        open_tasks = len(self._delivery.tasks)
+        warnings.warn(
+            f"{self!r} {how} while it was running, with {open_tasks} open tasks",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+        self.terminate()
+
+    def _check_usable(self) -> None:
+        self._check_started()
+        if self._closed:
+            raise PoolClosed(f"{self!r} takes no more tasks")
+        if self._is_copy():
+            raise PoolClosed(
+                "this process is a fork of the one that started the pool; the pool is not its own"
+            )
+        if self._delivery.zygote_missing:
+            raise RuntimeError(f"{self!r} has lost its zygote and its standby: call restart()")
+        if self._delivery.initializer_error is not None:
+            raise self._delivery.initializer_error
+
+    # ---- hooks -------------------------------------------------------------------------------
+
+    def on_start(self) -> None:
+        """Called by `start` before the zygote is forked."""
+
+    def on_stop(self) -> None:
+        """Called by `stop` before anything else."""
+
+    def on_close(self) -> None:
+        """Called by `close`."""
+
+    def on_terminate(self) -> None:
+        """Called by `terminate` before a worker is touched."""
+
+    def on_apply(self, target: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Called by `apply_async` before the task is submitted."""
+
+    def on_hard_timeout(self, task: Task[Any]) -> None:
+        """Called, as a callback, when a task was killed for running longer than its limit."""
+
+
+@atexit.register
+def _end_all() -> None:
+    """The interpreter ends: pools that still run are terminated, each with one warning."""
+    for pool in list(_live):
+        if not pool._is_copy():
+            pool._abandon("was running at exit")

@@ -1,0 +1,383 @@
+"""TaskPool: the pool itself.
+
+One task, as a walk through the layers:
+
+    TaskPool.apply_async   pickles the call                        (codec.encode_call)
+    CorePool.submit        hands the bytes to the core             (_cython.pyx)
+    pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool.c)
+    pf_worker_claim        a worker claims it                      (csrc/worker.c)
+    worker._serve          makes the call                          (worker.py, codec.run_call)
+    pf_worker_deliver      result ring                             (csrc/worker.c)
+    pf_pool_poll           supervisor: settled; an event           (csrc/pool.c, pool_orders.c)
+    Delivery.apply         resolves the Task                       (delivery.py)
+    Delivery.run_callbacks calls back                              (delivery.py)
+"""
+
+from __future__ import annotations
+
+import errno
+import signal as signals
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from logging import Logger
+from typing import Any
+
+from . import boot, codec
+from .errors import PoolClosed
+from .facts import Worker, info_of, stats_of, workers_of
+from .lifecycle import Lifecycle
+from .logs import pool_logger
+from .machine import usable_cpus
+from .maps import MapIterator
+from .semaphore import Semaphore
+from .task import Task
+
+MAX_WORKERS = 4095
+
+
+class TaskPool(Lifecycle):
+    """A pool of worker processes, forked from a zygote, that survives the loss of any of them.
+
+    Parameters: `limit` (int): how many workers; None: what the container allows; 0: none, tasks
+    queue. `putlocks`: at most `limit` unfinished tasks, `apply_async` waits for a slot.
+    `forking_enable=False`: the same as `start_method="exec"`. `callbacks_propagate`: exception
+    types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
+    the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
+    never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit.
+    `timeout`: seconds that a task may run. `maxtasksperchild`: tasks after which a worker is
+    replaced. `semaphore`: the slots, if not the pool's own. `start_method`: "fork" or "exec".
+    `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
+
+    ============================  =============================================================
+    call                          outcome
+    ============================  =============================================================
+    before `start()`              RuntimeError that names `start()` and `with`
+    after `close()`, `stop()` …   PoolClosed
+    end of a `with` block         `stop()`; by an exception `terminate()`
+    collected, or exit, alive     `terminate()` and one ResourceWarning
+    in a fork of the application  PoolClosed
+    an ending call again          nothing
+    ============================  =============================================================
+    """
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        putlocks: bool = True,
+        forking_enable: bool = True,
+        callbacks_propagate: Sequence[type[BaseException]] = (),
+        app: Any = None,
+        *,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        on_process_exit: Callable[[int, int], object] | None = None,
+        timeout: float | None = None,
+        maxtasksperchild: int | None = None,
+        semaphore: Any = None,
+        start_method: str | None = None,
+        preload: Sequence[str] = (),
+        logger: Logger | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(_unknown_option(next(iter(unknown))))
+        limit = usable_cpus() if limit is None else int(limit)
+        if not 0 <= limit <= MAX_WORKERS:
+            raise ValueError(f"limit must be between 0 and {MAX_WORKERS}, not {limit}")
+        if maxtasksperchild is not None and maxtasksperchild < 1:
+            raise ValueError(f"maxtasksperchild must be at least 1, not {maxtasksperchild}")
+        if timeout is not None and timeout <= 0:
+            raise ValueError(f"timeout must be positive, not {timeout}")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be callable")
+        method = start_method or (boot.default_start_method() if forking_enable else "exec")
+        if method not in boot.START_METHODS:
+            raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
+        setup = boot.WorkerSetup(initializer, tuple(initargs), on_process_exit)
+        super().__init__(limit, method, setup, preload, maxtasksperchild, logger or pool_logger)
+        self.putlocks = putlocks
+        self.callbacks_propagate = tuple(callbacks_propagate)
+        self.app = app
+        self._timeout = timeout
+        self._semaphore: Any = Semaphore(limit) if semaphore is None else semaphore
+
+    # ---- tasks -------------------------------------------------------------------------------
+
+    def apply(
+        self, target: Callable[..., Any], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Run `target(*args, **kwargs)` in a worker, wait, and return its result or raise its
+        exception."""
+        return self.apply_async(target, args, kwargs).get()
+
+    def apply_async(
+        self,
+        target: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        callback: Callable[[Any], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        accept_callback: Callable[[int, float], object] | None = None,
+        timeout_callback: Callable[[bool, float], object] | None = None,
+        callbacks_propagate: Sequence[type[BaseException]] | None = None,
+        timeout: float | None = None,
+        correlation_id: str | None = None,
+        waitforslot: bool | None = None,
+    ) -> Task[Any]:
+        """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError.
+
+        Callbacks get: `callback(result)`, `error_callback(exception)`, `accept_callback(pid, at)`
+        when the task begins (`at` as of time.monotonic()), `timeout_callback(soft, seconds)` when
+        it was killed for running longer than `timeout` seconds. With `putlocks` it waits for a
+        slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
+        """
+        propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
+        self.on_apply(target, args)
+        return self._submit(
+            target,
+            tuple(args),
+            kwargs,
+            timeout=timeout,
+            slot=self.putlocks,
+            wait=waitforslot is not False,
+            callback=callback,
+            error_callback=error_callback,
+            accept_callback=accept_callback,
+            timeout_callback=timeout_callback,
+            correlation_id=correlation_id,
+            propagate=tuple(propagate),
+        )
+
+    def _submit(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        *,
+        timeout: float | None = None,
+        slot: bool = False,
+        wait: bool = True,
+        completed: Any = None,
+        correlation_id: str | None = None,
+        **options: Any,
+    ) -> Task[Any]:
+        self._check_usable()
+        limit = self._timeout if timeout is None else timeout
+        body = codec.encode_call(target, args, kwargs)
+        name = getattr(target, "__qualname__", None) or repr(target)
+        task: Task[Any] = Task(self, name, correlation_id, limit=limit, **options)
+        task._completed = completed
+        if slot:
+            self._take_slot(task, wait)
+        tell = task._accept_callback is not None
+        try:
+            task._number = self._core.submit(body, tell, limit or 0.0)
+        except OSError as error:
+            if task._holds_slot:
+                self._semaphore.release()
+            if error.errno in (errno.ESHUTDOWN, errno.ECHILD):
+                raise PoolClosed(f"{self!r} takes no more tasks") from None
+            raise
+        self._delivery.adopt(task)
+        if not self._guest:
+            self._core.drive_in_background()
+            if tell or task._wants_callbacks():
+                self._serve_others()
+        return task
+
+    def _take_slot(self, task: Task[Any], wait: bool) -> None:
+        semaphore = self._semaphore
+        if not wait or self._guest or threading.get_ident() in self._calling_back:
+            task._holds_slot = semaphore.acquire(blocking=False)
+            return
+        while not semaphore.acquire(blocking=False):
+            unfinished = len(self._delivery.tasks)
+            self._wait(lambda: self._closed or len(self._delivery.tasks) < unfinished, 0.1)
+            self._check_usable()
+        task._holds_slot = True
+
+    def map(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """`[func(x) for x in iterable]`, in workers; each task may run `timeout` seconds."""
+        return list(self.imap(func, iterable, chunksize, timeout=timeout))
+
+    def starmap(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Sequence[Any]],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """`[func(*x) for x in iterable]`, in workers; each task may run `timeout` seconds."""
+        return list(MapIterator(self, func, iterable, chunksize, True, True, timeout))
+
+    def imap(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
+    ) -> MapIterator:
+        """An iterator over `func(x)` in the order of the input, which is pulled as results are
+        taken. `chunksize` items make one task."""
+        return MapIterator(self, func, iterable, chunksize, True, False, timeout)
+
+    def imap_unordered(
+        self,
+        func: Callable[[Any], Any],
+        iterable: Iterable[Any],
+        chunksize: int = 1,
+        *,
+        timeout: float | None = None,
+    ) -> MapIterator:
+        """As `imap`, in the order in which tasks end."""
+        return MapIterator(self, func, iterable, chunksize, False, False, timeout)
+
+    def flush(self) -> int:
+        """Cancel every task that has not begun; how many that were."""
+        self._check_started()
+        return sum(task.cancel() for task in list(self._delivery.tasks.values()))
+
+    def terminate_job(self, pid: int, signal: int | None = None) -> bool:
+        """End the task that worker `pid` runs now, and the worker, by `signal` (SIGTERM, SIGQUIT,
+        SIGABRT or SIGKILL; default SIGTERM). Whether it ran one. Raises ValueError for a signal
+        that does not end a worker."""
+        self._check_started()
+        return self._kill_by(self._core.kill_job, pid, signal)
+
+    def _kill(self, number: int, signal: int | None) -> bool:
+        return not self._finished and self._kill_by(self._core.kill_task, number, signal)
+
+    def _kill_by(
+        self, kill: Callable[[int, int], bool], whom: int, signal: int | None
+    ) -> bool:
+        try:
+            done = kill(whom, signals.SIGTERM if signal is None else signal)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise ValueError(f"signal {signal} does not end a worker") from None
+        self._look()
+        return done
+
+    def _cancel(self, task: Task[Any]) -> bool:
+        if self._finished or not self._core.cancel(task._number):
+            return False
+        self._look()
+        return True
+
+    def _find(self, number: int) -> int:
+        return 0 if self._finished or self._is_copy() else self._core.find_task(number)
+
+    def _fail_waiting(self, error: Exception) -> None:
+        """Every task that has not begun fails with `error`."""
+        for number, task in list(self._delivery.tasks.items()):
+            task._cancelled_by = error
+            self._core.cancel(number)
+
+    # ---- size --------------------------------------------------------------------------------
+
+    def grow(self, count: int = 1) -> None:
+        """Have `count` more workers, at once."""
+        self._resize(self.limit + count)
+
+    def shrink(self, count: int = 1) -> None:
+        """Have `count` fewer; busy ones end after their task. Raises ValueError below 0."""
+        self._resize(self.limit - count)
+
+    def _resize(self, limit: int) -> None:
+        self._check_usable()
+        if not 0 <= limit <= MAX_WORKERS:
+            raise ValueError(f"a pool cannot have {limit} workers")
+        self._core.resize(limit)
+        change = limit - self.limit
+        if change > 0:
+            self._semaphore.grow(change)
+        elif change < 0:
+            self._semaphore.shrink(-change)
+        self.limit = limit
+
+    def did_start_ok(self) -> bool:
+        """Whether the pool runs and no initializer has failed."""
+        self._check_started()
+        self._look()
+        return not self._delivery.failed_starts and not self._delivery.zygote_missing
+
+    def maintain_pool(self) -> None:
+        """Do what is due now. For callers that know it from billiard; the pool needs no such care."""
+        self._check_started()
+        self._look()
+
+    # ---- facts -------------------------------------------------------------------------------
+
+    @property
+    def num_processes(self) -> int:
+        """How many workers there shall be (int)."""
+        return self.limit
+
+    @property
+    def active(self) -> bool:
+        """Whether the pool runs and takes tasks."""
+        return self.state == "running"
+
+    @property
+    def state(self) -> str:
+        """new, running, closed, terminated, stopped, or degraded (no zygote, or an initializer that
+        keeps failing)."""
+        if not self._started:
+            return "new"
+        if self._finished:
+            return "stopped"
+        if self._terminated:
+            return "terminated"
+        if self._closed:
+            return "closed"
+        if self._delivery.zygote_missing or self._delivery.initializer_error is not None:
+            return "degraded"
+        return "running"
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """Facts and settings, under the names that Celery's pools use."""
+        return info_of(self)
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Counters since `start()`: tasks_*, workers_*, zygotes_lost, application_forks …"""
+        self._check_started()
+        return stats_of(self._core.describe())
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers there are now."""
+        self._check_started()
+        return [] if self._finished or self._is_copy() else workers_of(self)
+
+    def __repr__(self) -> str:
+        name = f"<{type(self).__name__} {self.state}"
+        if not self._started or self._finished or self._is_copy():
+            return name + ">"
+        counts = self._core.describe()
+        return (
+            f"{name} {counts['alive']}/{self.limit} workers, "
+            f"{counts['busy']} busy, {counts['queued']} queued>"
+        )
+
+
+def _unknown_option(name: str) -> str:
+    import difflib
+    import inspect
+
+    known = [known for known in inspect.signature(TaskPool).parameters if known != "unknown"]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
+    return f"TaskPool has no option {name!r}{hint}"

@@ -1,0 +1,280 @@
+"""A submitted task: a `concurrent.futures.Future` that also knows the pool's words.
+
+A task costs no Condition: one comes into being when somebody waits who is not us
+(`concurrent.futures.wait`, `as_completed`). Our own waiting drives the pool instead.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures._base import (
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    PENDING,
+    RUNNING,
+    CancelledError,
+)
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import TimeoutError
+from .logs import pool_logger
+
+if TYPE_CHECKING:
+    from .pool import TaskPool
+
+T = TypeVar("T")
+
+_SETTLED = "settled"  # in the place of a Condition: nobody waited before the end
+
+
+class Task(concurrent.futures.Future[T]):
+    """What `apply_async` returns. Made by the pool only."""
+
+    def __init__(
+        self,
+        pool: TaskPool,
+        name: str,
+        correlation_id: str | None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+        accept_callback: Callable[[int, float], object] | None = None,
+        timeout_callback: Callable[[bool, float], object] | None = None,
+        propagate: tuple[type[BaseException], ...] = (),
+        limit: float | None = None,
+    ) -> None:
+        # Not Future's: that one makes a Condition.
+        self._state = PENDING
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Any], object]] = []
+        self._pool = pool
+        self._number = 0
+        self._name = name
+        self._correlation_id = correlation_id
+        self._callback = callback
+        self._error_callback = error_callback
+        self._accept_callback = accept_callback
+        self._timeout_callback = timeout_callback
+        self._propagate = propagate
+        self._limit = limit
+        self._accepted_by = 0
+        self._holds_slot = False
+        self._cancelled_by: Exception | None = None  # why the pool itself cancelled it
+        self._completed: Any = None  # where an iterator of the map family wants to find us
+
+    # ---- facts -------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str | int:
+        """The `correlation_id` given, or the pool's own number for the task."""
+        return self._number if self._correlation_id is None else self._correlation_id
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self._name
+
+    @property
+    def pid(self) -> int | None:
+        """The worker that runs the task now; None before and after."""
+        if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+            return None
+        return self._pool._find(self._number) or None
+
+    def worker_pids(self) -> list[int]:
+        """The pid of the worker that runs the task, as a list of one, or none."""
+        pid = self.pid
+        return [] if pid is None else [pid]
+
+    def accepted(self) -> bool:
+        """Whether a worker has begun the task."""
+        return bool(self._accepted_by) or self._state == FINISHED or self.pid is not None
+
+    def done(self) -> bool:
+        """Whether the task has ended, in whatever way."""
+        if self._state not in (FINISHED, CANCELLED_AND_NOTIFIED):
+            self._pool._look()
+        return self._state in (FINISHED, CANCELLED_AND_NOTIFIED)
+
+    ready = done
+
+    def running(self) -> bool:
+        """Whether a worker runs the task now."""
+        return self.pid is not None
+
+    def cancelled(self) -> bool:
+        """Whether the task was cancelled before it began."""
+        return self._state == CANCELLED_AND_NOTIFIED
+
+    def successful(self) -> bool:
+        """Whether the task returned. Raises ValueError if it has not ended."""
+        if not self.done():
+            raise ValueError(f"{self!r} has not ended")
+        return self._state == FINISHED and self._exception is None
+
+    # ---- waiting -----------------------------------------------------------------------------
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds for the end, driving the pool. True if it has come."""
+        if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+            return True
+        return self._pool._wait(self._has_ended, timeout)
+
+    def _has_ended(self) -> bool:
+        return self._state in (FINISHED, CANCELLED_AND_NOTIFIED)
+
+    def result(self, timeout: float | None = None) -> T:
+        """The return value. Raises what the task raised (with a RemoteError as its cause),
+        WorkerLostError, TimeLimitExceeded or CancelledError; prefork.TimeoutError if it has not
+        ended within `timeout` seconds."""
+        error = self.exception(timeout)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, self
+        value: T = self._result
+        return value
+
+    get = result
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What `result` would raise, or None. Raises CancelledError and prefork.TimeoutError."""
+        if not self.wait(timeout):
+            raise TimeoutError(f"{self!r} did not end within {timeout} s")
+        if self._state == CANCELLED_AND_NOTIFIED:
+            raise CancelledError(f"{self!r}")
+        return self._exception
+
+    # ---- ending ------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the task if its call has not begun. Whether that was so."""
+        if self._state == CANCELLED_AND_NOTIFIED:
+            return True
+        if self._state == FINISHED:
+            return False
+        return self._pool._cancel(self)
+
+    def terminate(self, signal: int | None = None) -> bool:
+        """End the running task and its worker by `signal` (default SIGTERM, followed by SIGKILL).
+        Whether it was running: another task is never hit."""
+        return self._pool._kill(self._number, signal)
+
+    # ---- what Future does with a Condition ---------------------------------------------------
+
+    @property  # type: ignore[override]
+    def _condition(self) -> threading.Condition:
+        """Made when it is first asked for. `setdefault` decides who was first, the one who waits
+        or the one who settles, so that neither misses the other."""
+        found = self.__dict__.setdefault("_waited_on", threading.Condition())
+        if found is _SETTLED:
+            self._state = self.__dict__["_end"]
+            found = self.__dict__["_waited_on"] = threading.Condition()
+        elif self._state not in (FINISHED, CANCELLED_AND_NOTIFIED):
+            self._pool._serve_others()
+        condition: threading.Condition = found
+        return condition
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call `fn(task)` once when the task has ended, out of the delivery thread (or out of
+        `poll`, if the pool is a guest); at once, here, if it has ended already."""
+        self._done_callbacks.append(fn)
+        if self._has_ended():
+            try:
+                self._done_callbacks.remove(fn)
+            except ValueError:
+                return  # whoever settled it has taken it
+            self._call_back(fn, self)
+        else:
+            self._pool._serve_others()
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """False if the task was cancelled. For executors; the pool does not need it."""
+        if self._state == CANCELLED_AND_NOTIFIED:
+            return False
+        self._state = RUNNING
+        return True
+
+    def set_result(self, result: T) -> None:
+        """Not for callers: the worker does that. Raises InvalidStateError."""
+        raise concurrent.futures.InvalidStateError(f"the result of {self!r} is its worker's")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Not for callers: the worker does that. Raises InvalidStateError."""
+        raise concurrent.futures.InvalidStateError(f"the outcome of {self!r} is its worker's")
+
+    # ---- settling, by the pool ---------------------------------------------------------------
+
+    def _settle(self, result: Any, exception: BaseException | None, cancelled: bool) -> None:
+        """Give the task its outcome and wake who waits on its Condition. Calls no callback."""
+        self._result = result
+        self._exception = exception
+        end = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
+        self.__dict__["_end"] = end
+        condition = self.__dict__.setdefault("_waited_on", _SETTLED)
+        if condition is _SETTLED:
+            self._state = end
+        else:
+            with condition:
+                self._state = end
+                for waiter in self._waiters:
+                    if cancelled:
+                        waiter.add_cancelled(self)
+                    elif exception is not None:
+                        waiter.add_exception(self)
+                    else:
+                        waiter.add_result(self)
+                condition.notify_all()
+        if self._completed is not None:
+            self._completed.append(self)
+
+    def _wants_callbacks(self) -> bool:
+        return bool(self._callback or self._error_callback or self._done_callbacks)
+
+    def _call_accepted(self, pid: int, at: float) -> None:
+        if self._accept_callback is not None:
+            self._call_back(self._accept_callback, pid, at)
+
+    def _call_ended(self, timed_out: bool) -> None:
+        """The callbacks, in their order: timeout, then result or error, then done."""
+        if timed_out and self._timeout_callback is not None:
+            self._call_back(self._timeout_callback, False, self._limit)
+        if self._exception is not None:
+            if self._error_callback is not None:
+                self._call_back(self._error_callback, self._exception)
+        elif self._state == FINISHED and self._callback is not None:
+            self._call_back(self._callback, self._result)
+        while self._done_callbacks:
+            try:
+                fn = self._done_callbacks.pop(0)
+            except IndexError:
+                break
+            self._call_back(fn, self)
+
+    def _call_back(self, fn: Callable[..., object], *args: object) -> None:
+        try:
+            fn(*args)
+        except self._propagate as error:
+            self._pool._propagate(error)
+        except Exception:
+            pool_logger.exception("a callback of %r raised; it is dropped", self)
+
+    def __repr__(self) -> str:
+        state = "done"
+        if self._state == CANCELLED_AND_NOTIFIED:
+            state = "cancelled"
+        elif self._state != FINISHED:
+            state = "unfinished"
+        elif self._exception is not None:
+            state = f"failed: {type(self._exception).__name__}"
+        return f"<Task {self.id} {self._name} {state}>"
+
+
+def remaining(deadline: float | None) -> float | None:
+    """Seconds until a deadline (as of time.monotonic), not below 0; None for none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -1,0 +1,117 @@
+"""A worker's life in Python, from its birth in the zygote to `os._exit`."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import codec
+from .logs import worker_logger
+
+if TYPE_CHECKING:
+    from ._core import CoreWorker
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker of a pool does besides tasks; inherited by fork, pickled by exec."""
+
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    on_process_exit: Callable[[int, int], object] | None = None
+
+
+def forget_application() -> None:
+    """In a newborn zygote: what belongs to the application must not be acted on here."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None:  # its exit function would end the application's children
+        process._children.clear()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+
+
+def _become_process(slot: int) -> None:
+    """Take an identity of our own in multiprocessing's books, without being daemonic."""
+    import multiprocessing.process as process
+    import multiprocessing.util as util
+
+    present: Any = process.current_process()
+    identity: Any = process.BaseProcess.__new__(process.BaseProcess)
+    identity.__dict__.update(present.__dict__)
+    identity._name = f"prefork-worker-{slot}"
+    identity._parent_pid = os.getppid()
+    identity._config = {**present._config, "daemon": False}
+    process._current_process = identity  # type: ignore[attr-defined]
+    process._process_counter = iter(range(1, sys.maxsize))  # type: ignore[attr-defined]
+    process._children.clear()  # type: ignore[attr-defined]
+    util._run_after_forkers()  # type: ignore[attr-defined]
+    util._finalizer_registry.clear()  # type: ignore[attr-defined]
+
+
+def work(core: CoreWorker, setup: WorkerSetup) -> NoReturn:
+    """The whole life. Whatever happens, it ends in `os._exit`, never in the application's frames."""
+    exitcode = 1
+    try:
+        threading.current_thread().name = "MainThread"
+        random.seed()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _become_process(core.slot)
+        core.unblock_signals()
+        if _initialize(core, setup):
+            exitcode = _serve(core)
+            _finish(setup, exitcode)
+    except BaseException:  # the application is gone, or a signal handler of a task raised here
+        worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
+    finally:
+        os._exit(exitcode)
+
+
+def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
+    try:
+        if setup.initializer is not None:
+            setup.initializer(*setup.initargs)
+    except BaseException as error:
+        core.failed(codec.encode_exception(error))
+        return False
+    core.ready()
+    worker_logger.debug("worker %d is up in slot %d", os.getpid(), core.slot)
+    return True
+
+
+def _serve(core: CoreWorker) -> int:
+    """Claim, call, deliver, until there is nothing more for us to do."""
+    while True:
+        body = core.claim()
+        if body is None:
+            return 0
+        outcome, result = codec.run_call(body)
+        core.deliver(outcome, result)
+
+
+def _finish(setup: WorkerSetup, exitcode: int) -> None:
+    """An orderly exit: the destructor, then what multiprocessing registered, then the files."""
+    if setup.on_process_exit is not None:
+        try:
+            setup.on_process_exit(os.getpid(), exitcode)
+        except BaseException:
+            worker_logger.exception("on_process_exit failed in worker %d", os.getpid())
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._exit_function()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass
