@@ -4,7 +4,7 @@ Errors of the core are raised as OSError with its errno (prefork.h names them).
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 Event = tuple[int, int, int, int, int, int, int, float, bytes | None]
 """type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data"""

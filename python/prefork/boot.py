@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _core
 from .logs import pool_logger
-from .worker import WorkerSetup, forget_application, work
+from .worker import WorkerSetup, flush_stdio, forget_application, work
 
 if TYPE_CHECKING:
     from ._core import CorePool, CoreWorker
@@ -27,9 +28,7 @@ def default_start_method() -> str:
     return "fork" if sys.platform == "linux" else "exec"
 
 
-def start_zygote(
-    core: CorePool, method: str, setup: WorkerSetup, preload: Sequence[str]
-) -> None:
+def start_zygote(core: CorePool, method: str, setup: WorkerSetup, preload: Sequence[str]) -> None:
     """Give the pool a zygote. Raises OSError if it cannot be forked, and for `exec` whatever
     pickling the initializer, its arguments and the destructor raises."""
     if method == "fork":
@@ -66,14 +65,6 @@ def _warn_of_threads() -> None:
         )
 
 
-def _flush_stdio() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
-
-
 def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     _warn_of_threads()
     # Garbage of the application is finalized where it belongs, before the fork.
@@ -81,7 +72,7 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None:  # shared by all workers, so that it outlives each of them
         tracker.ensure_running()
-    _flush_stdio()
+    flush_stdio()
     application = os.getpid()
     control = core.zygote_prepare()
     pid = -1
@@ -99,7 +90,7 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
             _be_zygote(control, application, setup, preload)
         except BaseException:
             sys.excepthook(*sys.exc_info())
-            _flush_stdio()
+            flush_stdio()
         finally:
             os._exit(1)
 
@@ -122,8 +113,8 @@ def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
         try:
             code = f"from prefork.boot import exec_main; exec_main({control}, {reader})"
             flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
-            command = [os.fsdecode(spawn.get_executable()), *flags, "-c", code]
-            pid = util.spawnv_passfds(command[0], command, [control, reader])  # type: ignore[attr-defined]
+            command = [os.fsencode(part) for part in (spawn.get_executable(), *flags, "-c", code)]
+            pid = util.spawnv_passfds(command[0], command, [control, reader])
         finally:
             core.zygote_started(pid)
     finally:
@@ -137,11 +128,9 @@ def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
 
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
-    try:
+    with contextlib.suppress(BrokenPipeError):  # it has died already; the pool will see that
         while view:
             view = view[os.write(fd, view) :]
-    except BrokenPipeError:
-        pass  # it has died already; the pool will see that
 
 
 def exec_main(control: int, reader: int) -> None:
@@ -162,6 +151,6 @@ def exec_main(control: int, reader: int) -> None:
         _be_zygote(control, application, setup, preload)
     except BaseException:
         sys.excepthook(*sys.exc_info())
-        _flush_stdio()
+        flush_stdio()
     finally:
         os._exit(1)

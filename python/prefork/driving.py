@@ -1,4 +1,4 @@
-"""Who drives a pool: whoever waits, a delivery thread for those who do not, or the loop it is guest of.
+"""Who drives a pool: whoever waits, a delivery thread for who does not, or a loop it is guest of.
 
 A caller that waits for a task drives the core with the GIL released and applies what it finds. For
 callbacks, and for waiters that are not ours, there is one delivery thread, started when it is first
@@ -40,7 +40,6 @@ class Driving:
 
     def _is_copy(self) -> bool:
         return self._pid != os.getpid()
-
 
     def fileno(self) -> int:
         """A descriptor that is readable whenever `poll` has something to do. From now on the pool
@@ -122,7 +121,7 @@ class Driving:
         serve(pool, core, stopping)
 
     def _stop_thread(self) -> None:
-        """End the delivery thread, having it finish the callback it is in; a callback may say so."""
+        """End the delivery thread after the callback it is in; a callback may ask for it, too."""
         thread, self._thread = self._thread, None
         if thread is None:
             return

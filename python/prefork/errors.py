@@ -6,14 +6,20 @@ import builtins
 import concurrent.futures
 import multiprocessing
 import signal as signals
+import sys
 from typing import Any
 
+if sys.version_info >= (3, 11):
 
-class TimeoutError(  # type: ignore[misc]
-    *dict.fromkeys((builtins.TimeoutError, concurrent.futures.TimeoutError)),
-    multiprocessing.TimeoutError,
-):
-    """A wait took longer than it was allowed to; the task goes on."""
+    class TimeoutError(builtins.TimeoutError, multiprocessing.TimeoutError):
+        """A wait took longer than it was allowed to; the task goes on."""
+
+else:  # concurrent.futures' was not the builtin yet
+
+    class TimeoutError(
+        builtins.TimeoutError, concurrent.futures.TimeoutError, multiprocessing.TimeoutError
+    ):
+        """A wait took longer than it was allowed to; the task goes on."""
 
 
 class PoolClosed(RuntimeError, ValueError):

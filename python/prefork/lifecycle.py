@@ -1,5 +1,7 @@
-"""A pool's life: new, running, closed or terminated, stopped. Every ending call may come again, from
-any thread, from a callback, and from a signal handler."""
+"""A pool's life: new, running, closed or terminated, stopped.
+
+Every ending call may come again, from any thread, from a callback, and from a signal handler.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +20,7 @@ from . import boot
 from ._core import CorePool
 from .driving import Driving
 from .errors import PoolClosed
+from .worker import WorkerSetup
 
 if TYPE_CHECKING:
     from .task import Task
@@ -35,7 +38,7 @@ class Lifecycle(Driving):
         self,
         limit: int,
         start_method: str,
-        setup: boot.WorkerSetup,
+        setup: WorkerSetup,
         preload: Sequence[str],
         maxtasksperchild: int | None,
         logger: Logger,
@@ -48,7 +51,6 @@ class Lifecycle(Driving):
         self._preload = tuple(preload)
         self._maxtasksperchild = maxtasksperchild
         self._closed = self._terminated = False
-
 
     def start(self) -> None:
         """Fork the zygote, from this thread, and have it fork the workers. Raises OSError; with

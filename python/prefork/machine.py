@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may use (int, at least 1): its affinity, and its cgroup's quota."""
+    """How many CPUs this process may use (int, at least 1), by affinity and cgroup quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quota = _cgroup_quota(Path("/sys/fs/cgroup"))
     return max(1, min(count or 1, quota if quota is not None else count or 1))

@@ -31,6 +31,7 @@ from .machine import usable_cpus
 from .maps import MapIterator
 from .semaphore import Semaphore
 from .task import Task
+from .worker import WorkerSetup
 
 MAX_WORKERS = 4095
 
@@ -93,7 +94,7 @@ class TaskPool(Lifecycle):
         method = start_method or (boot.default_start_method() if forking_enable else "exec")
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
-        setup = boot.WorkerSetup(initializer, tuple(initargs), on_process_exit)
+        setup = WorkerSetup(initializer, tuple(initargs), on_process_exit)
         super().__init__(limit, method, setup, preload, maxtasksperchild, logger or pool_logger)
         self.putlocks = putlocks
         self.callbacks_propagate = tuple(callbacks_propagate)
@@ -191,11 +192,14 @@ class TaskPool(Lifecycle):
         if not wait or self._guest or threading.get_ident() in self._calling_back:
             task._holds_slot = semaphore.acquire(blocking=False)
             return
-        while not semaphore.acquire(blocking=False):
-            unfinished = len(self._delivery.tasks)
-            self._wait(lambda: self._closed or len(self._delivery.tasks) < unfinished, 0.1)
+
+        def taken() -> bool:
+            task._holds_slot = task._holds_slot or semaphore.acquire(blocking=False)
+            return task._holds_slot or self._closed
+
+        # A semaphore that was passed in may be released by others, who cannot wake us.
+        while not self._wait(taken, 0.1):
             self._check_usable()
-        task._holds_slot = True
 
     def map(
         self,
@@ -257,9 +261,7 @@ class TaskPool(Lifecycle):
     def _kill(self, number: int, signal: int | None) -> bool:
         return not self._finished and self._kill_by(self._core.kill_task, number, signal)
 
-    def _kill_by(
-        self, kill: Callable[[int, int], bool], whom: int, signal: int | None
-    ) -> bool:
+    def _kill_by(self, kill: Callable[[int, int], bool], whom: int, signal: int | None) -> bool:
         try:
             done = kill(whom, signals.SIGTERM if signal is None else signal)
         except OSError as error:
@@ -313,7 +315,7 @@ class TaskPool(Lifecycle):
         return not self._delivery.failed_starts and not self._delivery.zygote_missing
 
     def maintain_pool(self) -> None:
-        """Do what is due now. For callers that know it from billiard; the pool needs no such care."""
+        """Do what is due now. Billiard's users know it; the pool needs no such care."""
         self._check_started()
         self._look()
 

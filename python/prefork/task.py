@@ -167,8 +167,8 @@ class Task(concurrent.futures.Future[T]):
 
     # ---- what Future does with a Condition ---------------------------------------------------
 
-    @property  # type: ignore[override]
-    def _condition(self) -> threading.Condition:
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         """Made when it is first asked for. `setdefault` decides who was first, the one who waits
         or the one who settles, so that neither misses the other."""
         found = self.__dict__.setdefault("_waited_on", threading.Condition())

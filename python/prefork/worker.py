@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -60,7 +61,7 @@ def _become_process(slot: int) -> None:
 
 
 def work(core: CoreWorker, setup: WorkerSetup) -> NoReturn:
-    """The whole life. Whatever happens, it ends in `os._exit`, never in the application's frames."""
+    """The whole life. It always ends in `os._exit`, never in the application's frames."""
     exitcode = 1
     try:
         threading.current_thread().name = "MainThread"
@@ -110,8 +111,11 @@ def _finish(setup: WorkerSetup, exitcode: int) -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         util._exit_function()
+    flush_stdio()
+
+
+def flush_stdio() -> None:
+    """Flush stdout and stderr, whatever has become of them."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass

@@ -1,0 +1,98 @@
+# What CI runs and what you run are the same targets. `make` alone lists them.
+
+PYTHON ?= python3
+VERSIONS := 3.10 3.11 3.12 3.13
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.py python/prefork/*.p*) CMakeLists.txt pyproject.toml
+SEEDS := tests/c/seeds.txt
+CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+        -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
+
+.DEFAULT_GOAL := help
+.PHONY: help check-host demo test test-c test-python test-hard test-address test-thread simulate \
+        test-all wheel bench lint ci clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+check-host: ## is there what a build needs? names the Debian package that is missing
+	@command -v $(PYTHON) >/dev/null || { echo "missing: Debian package python3"; exit 1; }
+	@command -v cc >/dev/null || { echo "missing: Debian package gcc"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "missing: Debian package python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig as s; \
+	    raise SystemExit(not os.path.exists(s.get_path("include") + "/Python.h"))' || \
+	    { echo "missing: Debian package python3-dev"; exit 1; }
+
+# One stamp for the venv's tools, one for the installed library.
+$(VENV)/tools: | check-host
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet cmake ninja build
+	@touch $@
+
+$(VENV)/installed: $(VENV)/tools $(SOURCES)
+	$(BIN)/python -m pip install --quiet '.[cli,test]'
+	@touch $@
+
+demo: $(VENV)/installed ## real work on real input, with a killer at work
+	$(BIN)/python examples/demo.py
+
+test: test-c test-python ## C tests, a short simulation, the Python suite
+
+test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a random one
+	$(CMAKE) -B build/c
+	$(BIN)/cmake --build build/c
+	$(BIN)/ctest --test-dir build/c --output-on-failure
+	build/c/tests/c/simulate --seeds $(SEEDS)
+	build/c/tests/c/simulate --steps 1000000
+
+test-python: $(VENV)/installed ## the Python suite on $(PYTHON)
+	$(BIN)/python -m pytest tests
+
+test-hard: test-address test-thread ## sanitizers, crash points, a longer simulation
+
+test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
+	$(CMAKE) -B build/address -DPF_SANITIZE=address
+	$(BIN)/cmake --build build/address
+	$(BIN)/ctest --test-dir build/address --output-on-failure
+	build/address/tests/c/simulate --steps 3000000
+
+test-thread: $(VENV)/tools ## C tests under TSan
+	$(CMAKE) -B build/thread -DPF_SANITIZE=thread
+	$(BIN)/cmake --build build/thread
+	$(BIN)/ctest --test-dir build/thread --output-on-failure
+
+simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
+	$(CMAKE) -B build/c
+	$(BIN)/cmake --build build/c
+	build/c/tests/c/simulate --steps $(or $(STEPS),100000000)
+
+test-all: ## the Python suite on every supported Python; fails on a missing one
+	@for version in $(VERSIONS); do sh tools/test_version.sh $$version || exit 1; done
+
+wheel: $(VENV)/tools ## sdist and wheel, and the wheel tried in an empty venv without a compiler
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tools/check_wheel.py dist README.md
+
+bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
+	$(BIN)/python -m pytest bench -q -s -o timeout=0
+
+lint: $(VENV)/tools ## ruff, mypy --strict, clang-format, clang-tidy
+	$(BIN)/python -m pip install --quiet '.[lint]'
+	$(BIN)/ruff check python tests bench examples tools
+	$(BIN)/ruff format --check python tests bench examples tools
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+	$(CMAKE) -B build/c -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	$(BIN)/clang-tidy --quiet -p build/c csrc/*.c
+
+ci: ## what CI runs
+	$(MAKE) test
+	$(MAKE) test-hard
+	$(MAKE) lint
+	$(MAKE) wheel
+
+clean: ## remove what was built
+	rm -rf build dist $(VENV) .venvs
