@@ -11,7 +11,7 @@
 #include <signal.h>
 #include <time.h>
 
-enum { TAKE_OVER = 1000000 }; /* ns */
+enum { TAKE_OVER = 1000000, GATHER = 1000000 }; /* ns */
 
 static void sleep_until(sem_t *semaphore, int64_t ns)
 {
@@ -60,10 +60,16 @@ static void *drive(void *argument)
         if (!await_turn(pool))
             continue;
         pool->driving = pool->by_driver = 1;
+        uint64_t settled = 0;
         while (!pool->driver_stops && pool->claimants == 0) {
             pf__pool_advance(pool);
             tell_of_events(pool);
-            (void)pf__pool_wait(pool, INT64_MAX);
+            /* While results come, nobody rings for each of them: they are gathered by the
+             * millisecond. A caller who cares for less would drive himself. */
+            int busy = pool->counts.submitted - pool->sup.unfinished != settled;
+            settled = pool->counts.submitted - pool->sup.unfinished;
+            int64_t until = busy ? pool->sup.now + GATHER : INT64_MAX;
+            (void)pf__pool_wait(pool, until, !busy);
         }
         pf__pool_advance(pool);
         tell_of_events(pool);

@@ -1,4 +1,5 @@
-/* The pairing heap of timers: insert and stop in constant time, the next one in O(log n) amortised. */
+/* The pairing heap of timers: insert and stop in constant time, the next one in O(log n) amortised.
+ */
 #include "heap.h"
 
 #include <stddef.h>

@@ -7,9 +7,9 @@
 #define PF_NEVER INT64_MAX
 
 struct pf__timer {
-    int64_t at; /* PF_NEVER: not in the heap */
+    int64_t at;                                /* PF_NEVER: not in the heap */
     struct pf__timer *child, *next, *previous; /* previous: the left sibling, or the parent */
-    int kind; /* what it is the timer of: the owner's business */
+    int kind;                                  /* what it is the timer of: the owner's business */
 };
 
 struct pf__heap {

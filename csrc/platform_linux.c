@@ -106,8 +106,7 @@ void pf__process_prefer_oom(void)
     if (n > 0) {
         text[n] = '\0';
         long score = strtol(text, NULL, 10) + 100;
-        int size = snprintf(text, sizeof text, "%ld", score > 1000 ? 1000 : score);
-        n = pwrite(fd, text, (size_t)size, 0);
+        (void)dprintf(fd, "%ld", score > 1000 ? 1000 : score); /* it may be refused: so be it */
     }
     close(fd);
 }

@@ -18,7 +18,7 @@ struct pf__poll_event {
     int what;     /* PF_POLL_READ | PF_POLL_WRITE */
 };
 
-#define PF_POLL_WAKE UINT64_MAX
+#define PF_POLL_WAKE  UINT64_MAX
 #define PF_POLL_TIMER (UINT64_MAX - 1)
 
 struct pf__poll *pf__poll_open(void);

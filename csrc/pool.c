@@ -156,9 +156,9 @@ void pf__pool_note_claims(pf_pool *pool)
 {
     struct pf__supervisor *sup = &pool->sup;
     while (sup->head < sup->tail &&
-           pf__supervisor_slot_seen(sup, sup->head,
-                                    atomic_load_explicit(pf__ring_word(&pool->ring, sup->head),
-                                                         memory_order_acquire)))
+           pf__supervisor_slot_seen(
+               sup, sup->head,
+               atomic_load_explicit(pf__ring_word(&pool->ring, sup->head), memory_order_acquire)))
         ;
     atomic_store_explicit(&pool->ring.pool->head, sup->head, memory_order_relaxed);
 }
@@ -262,10 +262,10 @@ static int look_is_due(const pf_pool *pool)
     return pool->sup.now - pool->looked > 1000000;
 }
 
-int pf__pool_wait(pf_pool *pool, int64_t deadline)
+int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
 {
     struct pf__poll_event events[POLL_BATCH];
-    int count = 0, error = 0, may_sleep = arm(pool);
+    int count = 0, error = 0, may_sleep = !listen || arm(pool);
     if (may_sleep || look_is_due(pool)) {
         int64_t due = next_deadline(pool), now = pf__now();
         int64_t left = !may_sleep || deadline <= now ? 0 : deadline - now;
@@ -350,7 +350,7 @@ static int look_into_poll(pf_pool *pool, int64_t timeout)
     if (pool->driving || (timeout != 0 && !pool->guest && !look_is_due(pool)))
         return 0;
     pool->driving = 1;
-    int result = pf__pool_wait(pool, 0);
+    int result = pf__pool_wait(pool, 0, 1);
     pf__pool_pass_role(pool);
     return result;
 }
@@ -373,7 +373,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
             break;
         if (!pool->driving) {
             pool->driving = 1;
-            count = pf__pool_wait(pool, deadline);
+            count = pf__pool_wait(pool, deadline, 1);
             pf__pool_pass_role(pool);
         } else {
             count = follow(pool, deadline);
@@ -421,8 +421,8 @@ int pf_pool_fd(pf_pool *pool)
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
-uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags,
-                        int64_t limit, int may_block)
+uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags, int64_t limit,
+                        int may_block)
 {
     if (pool->dead) {
         errno = ECHILD;
@@ -510,9 +510,8 @@ static int end_task(pf_pool *pool, struct pf__task *task, int signal)
 {
     struct pf__child *child = runner_of(pool, task);
     uint64_t running = pf__word(task->seq, 0, PF_RUNNING);
-    if (child == NULL ||
-        !atomic_compare_exchange_strong(&child->board.segment->page, &running,
-                                        pf__word(task->seq, 0, PF_CONDEMNED)))
+    if (child == NULL || !atomic_compare_exchange_strong(&child->board.segment->page, &running,
+                                                         pf__word(task->seq, 0, PF_CONDEMNED)))
         return 0;
     pf__child_look(pool, child);
     task->started = atomic_load(&child->board.segment->started_at);
@@ -649,8 +648,8 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
         info->alive += pool->sup.seats[i]->state >= PF_SEAT_STARTING;
         info->busy += pool->sup.seats[i]->held.first != NULL;
     }
-    info->queued = info->unfinished - (info->busy < info->unfinished ? info->busy
-                                                                     : info->unfinished);
+    info->queued =
+        info->unfinished - (info->busy < info->unfinished ? info->busy : info->unfinished);
     leave(pool);
     return 0;
 }
@@ -680,16 +679,16 @@ int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
         if (child->seat.state == PF_SEAT_VACANT)
             continue;
         if (count < max)
-            workers[count] = (pf_worker_info){
-                .slot = i,
-                .state = state_of(&child->seat),
-                .pid = child->pid,
-                .generation = child->generation,
-                .task = task != NULL ? task->id : 0,
-                .since = task != NULL && child->board.segment != NULL
-                             ? atomic_load(&child->board.segment->started_at)
-                             : child->since,
-                .tasks_done = child->seat.tasks_done};
+            workers[count] =
+                (pf_worker_info){.slot = i,
+                                 .state = state_of(&child->seat),
+                                 .pid = child->pid,
+                                 .generation = child->generation,
+                                 .task = task != NULL ? task->id : 0,
+                                 .since = task != NULL && child->board.segment != NULL
+                                              ? atomic_load(&child->board.segment->started_at)
+                                              : child->since,
+                                 .tasks_done = child->seat.tasks_done};
         count++;
     }
     leave(pool);

@@ -43,7 +43,7 @@ struct pf__zygote {
     int standby_asked;
 };
 
-struct pf__child { /* one seat's present process */
+struct pf__child {        /* one seat's present process */
     struct pf__seat seat; /* first: orders name seats */
     struct pf__zygote *zygote;
     struct pf__scoreboard board;
@@ -78,11 +78,11 @@ struct pf_pool {
     pf_event *events; /* a ring of those nobody has taken yet */
     size_t event_first, event_count, event_room;
 
-    int driving;      /* somebody waits in the poll */
-    int by_driver;    /* it is the driver thread */
-    int claimants;    /* callers who want the role that the driver has */
+    int driving;   /* somebody waits in the poll */
+    int by_driver; /* it is the driver thread */
+    int claimants; /* callers who want the role that the driver has */
     uint32_t followers;
-    sem_t followed;   /* posted once for each follower when there may be something for it */
+    sem_t followed; /* posted once for each follower when there may be something for it */
     _Atomic uint64_t rouses;
     _Atomic uint32_t pollers; /* threads in pf_pool_poll */
     sem_t gathered;
@@ -100,8 +100,9 @@ struct pf_pool {
 
 /* pool.c */
 void pf__pool_advance(pf_pool *pool); /* notes claims, takes results, carries out orders */
-int pf__pool_wait(pf_pool *pool, int64_t deadline); /* in the role: waits, and handles what came */
-void pf__pool_pass_role(pf_pool *pool);             /* to a follower, or the driver */
+/* In the role: waits, and handles what came. Without `listen` no worker rings for a result. */
+int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen);
+void pf__pool_pass_role(pf_pool *pool); /* to a follower, or the driver */
 void pf__pool_note_claims(pf_pool *pool);
 
 /* pool_orders.c */

@@ -1,4 +1,5 @@
-/* Worker processes as the application sees them: ordered, drained, and buried when confirmed dead. */
+/* Worker processes as the application sees them: ordered, drained, and buried when confirmed dead.
+ */
 #define _GNU_SOURCE
 #include "control.h"
 #include "platform.h"
@@ -72,9 +73,8 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
                               [PF_FD_BOARD] = child->board.fd,
                               [PF_FD_IN] = to[0],
                               [PF_FD_OUT] = from[1]};
-    struct pf__message request = {.type = PF_MESSAGE_SPAWN,
-                                  .slot = child->seat.index,
-                                  .generation = child->generation};
+    struct pf__message request = {
+        .type = PF_MESSAGE_SPAWN, .slot = child->seat.index, .generation = child->generation};
     if (pf__control_send(zygote->control, &request, fds, PF_WORKER_FDS) < 0)
         goto fail;
     close(child->board.fd);
@@ -264,7 +264,8 @@ static void drain_ring(pf_pool *pool, struct pf__child *child)
     uint64_t tail = pf__results_tail(&child->board);
     if (tail == child->board.cursor)
         return;
-    /* A worker claims before it delivers, so after this every claim behind these results is known. */
+    /* A worker claims before it delivers, so after this every claim behind these results is known.
+     */
     pf__pool_note_claims(pool);
     struct pf__record record;
     void *data;

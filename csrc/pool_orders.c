@@ -115,8 +115,7 @@ static void retire(pf_pool *pool, struct pf__child *child)
 
 static void look_at_slot(pf_pool *pool, uint64_t seq)
 {
-    uint64_t word =
-        atomic_load_explicit(pf__ring_word(&pool->ring, seq), memory_order_acquire);
+    uint64_t word = atomic_load_explicit(pf__ring_word(&pool->ring, seq), memory_order_acquire);
     pf__supervisor_slot_seen(&pool->sup, seq, word);
 }
 
@@ -185,8 +184,7 @@ void pf__pool_call_sleepers(pf_pool *pool)
         pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
     }
     for (uint32_t i = 0; i * 64 < sup->seat_count && pf__supervisor_wants_sleepers(sup); i++) {
-        uint64_t bits =
-            atomic_load_explicit(&pool->ring.words->sleepers[i], memory_order_relaxed);
+        uint64_t bits = atomic_load_explicit(&pool->ring.words->sleepers[i], memory_order_relaxed);
         for (; bits != 0 && pf__supervisor_wants_sleepers(sup); bits &= bits - 1) {
             uint32_t index = i * 64 + (uint32_t)__builtin_ctzll(bits);
             if (index >= sup->seat_count)

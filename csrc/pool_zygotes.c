@@ -36,8 +36,8 @@ static struct pf__zygote *add(pf_pool *pool, enum pf__zygote_role role, int cont
     zygote->control = control;
     zygote->watch = -1;
     if (fcntl(control, F_SETFL, O_NONBLOCK) < 0 ||
-        pf__poll_add(pool->poll, control, PF_POLL_READ,
-                     pf__key(PF_KEY_ZYGOTE, 0, zygote->serial)) < 0) {
+        pf__poll_add(pool->poll, control, PF_POLL_READ, pf__key(PF_KEY_ZYGOTE, 0, zygote->serial)) <
+            0) {
         int error = errno;
         free(zygote);
         errno = error;
@@ -80,9 +80,8 @@ static int ask_standby(pf_pool *pool, struct pf__zygote *zygote)
     struct pf__message request = {.type = PF_MESSAGE_STANDBY, .slot = UINT32_MAX};
     if (pf__socketpair(ends) < 0)
         return -1;
-    struct pf__zygote *standby = NULL;
     if (pf__control_send(zygote->control, &request, &ends[1], 1) < 0 ||
-        (standby = add(pool, PF_ZYGOTE_STANDBY, ends[0])) == NULL) {
+        add(pool, PF_ZYGOTE_STANDBY, ends[0]) == NULL) {
         int error = errno;
         close(ends[0]);
         close(ends[1]);
@@ -250,7 +249,6 @@ static void died(pf_pool *pool, struct pf__zygote *zygote)
     close_ends(pool, zygote);
     if (zygote->pid > 0) /* ours, or, where the application is PID 1 or a subreaper, adopted */
         (void)waitpid(zygote->pid, NULL, zygote->ours ? 0 : WNOHANG);
-    zygote->children++;
     pf_event event = {.type = PF_EVENT_ZYGOTE_LOST, .pid = zygote->pid};
     if (role == PF_ZYGOTE_ACTIVE) {
         pool->counts.zygotes_lost++;
@@ -265,8 +263,6 @@ static void died(pf_pool *pool, struct pf__zygote *zygote)
     } else {
         children_of_dead(pool, zygote);
     }
-    zygote->children--;
-    pf__zygote_let_go(pool, zygote);
 }
 
 void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
@@ -297,8 +293,7 @@ void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
 /* An old or dead zygote goes when its last worker has gone. */
 void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote)
 {
-    if (zygote->children > 0 ||
-        (zygote->role != PF_ZYGOTE_OLD && zygote->role != PF_ZYGOTE_DEAD))
+    if (zygote->children > 0 || (zygote->role != PF_ZYGOTE_OLD && zygote->role != PF_ZYGOTE_DEAD))
         return;
     int alive = zygote->role == PF_ZYGOTE_OLD;
     close_ends(pool, zygote);

@@ -88,8 +88,8 @@ enum pf_submit_flag { PF_TELL = 1 }; /* give an ACCEPTED event when the task beg
 
 /* Copies the body. `limit`: how long the task may run, 0 for no limit. Returns the task's id, or
  * 0 with errno; EBUSY if `may_block` is 0 and another thread is in the pool right now. */
-uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags,
-                        int64_t limit, int may_block);
+uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags, int64_t limit,
+                        int may_block);
 
 /* Takes up to `max` events, waiting up to `timeout` (PF_FOREVER: without end) for the first. Of
  * several threads one drives the pool and the others wait for what it finds. Returns 0 also when
@@ -155,7 +155,7 @@ typedef struct {
 
 typedef struct {
     uint32_t target, alive, busy, processes; /* processes: alive, or being forked */
-    uint32_t running; /* a zygote is there and the pool is not degraded */
+    uint32_t running;                        /* a zygote is there and the pool is not degraded */
     uint64_t queued, unfinished;
     uint64_t submitted, succeeded, failed, lost, timed_out, cancelled;
     uint64_t spawned, exited, replaced, spawn_failures, zygotes_lost, application_forks;
@@ -179,8 +179,7 @@ typedef pid_t (*pf_fork)(void *context);
  * when the application has gone or let it go: all children are dead then, and the caller must
  * `_exit`. Returns 1 in every newborn worker, `*worker` filled in and every signal blocked: the
  * caller prepares itself, calls pf_worker_ready or pf_worker_failed, and must end by `_exit`. */
-int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context,
-                  pf_worker **worker);
+int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, pf_worker **worker);
 
 /* ---- a worker ------------------------------------------------------------------------------ */
 

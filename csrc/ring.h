@@ -31,9 +31,9 @@ struct pf__body {
     unsigned char bytes[];
 };
 
-struct pf__ring_pool { /* written by the pool, read by all */
-    _Alignas(PF_LINE) _Atomic uint64_t tail; /* one past the newest published sequence */
-    _Alignas(PF_LINE) _Atomic uint64_t head; /* nothing before it is READY: a hint for newborns */
+struct pf__ring_pool {                        /* written by the pool, read by all */
+    _Alignas(PF_LINE) _Atomic uint64_t tail;  /* one past the newest published sequence */
+    _Alignas(PF_LINE) _Atomic uint64_t head;  /* nothing before it is READY: a hint for newborns */
     _Alignas(PF_LINE) _Atomic uint32_t armed; /* ring my bell: I am, or am about to be, asleep */
     uint32_t slots, body_size;
     _Alignas(PF_LINE) unsigned char bodies[];
@@ -43,7 +43,7 @@ struct pf__slot {
     _Alignas(PF_LINE) _Atomic uint64_t word;
 };
 
-struct pf__ring_words {                                     /* written by all */
+struct pf__ring_words {                                            /* written by all */
     _Alignas(PF_LINE) _Atomic uint64_t sleepers[PF_SLEEPER_WORDS]; /* bit per worker: a hint */
     struct pf__slot slot[];
 };

@@ -86,8 +86,7 @@ static void copy_out(const struct pf__scoreboard *board, uint64_t at, void *data
         memcpy((unsigned char *)data + first, board->segment->results, size - first);
 }
 
-int pf__results_put(struct pf__scoreboard *board, const struct pf__record *record,
-                    const void *data)
+int pf__results_put(struct pf__scoreboard *board, const struct pf__record *record, const void *data)
 {
     struct pf__segment *segment = board->segment;
     uint64_t need = record_size(record->size);

@@ -19,14 +19,14 @@ struct pf__record { /* a result in the ring, 8-aligned, its bytes behind it */
 
 struct pf__segment {
     /* Worker to pool: the line that the pool reads when it looks. */
-    _Alignas(PF_LINE) _Atomic uint64_t page;     /* pf__word of the task it holds */
-    _Atomic uint64_t results_tail;               /* bytes ever put into the result ring */
-    _Atomic uint64_t asleep;                     /* number of the present sleep, 0 awake */
-    _Atomic int64_t started_at;                  /* of the present task */
-    _Atomic uint32_t rung;                       /* it has rung; cleared by the pool */
-    _Atomic uint32_t want_space;                 /* blocked on a full result ring */
-    _Atomic uint32_t claims_left;                /* 0: claims no more; UINT32_MAX: no bound */
-    _Atomic int32_t pid;                         /* the first store of a newborn */
+    _Alignas(PF_LINE) _Atomic uint64_t page; /* pf__word of the task it holds */
+    _Atomic uint64_t results_tail;           /* bytes ever put into the result ring */
+    _Atomic uint64_t asleep;                 /* number of the present sleep, 0 awake */
+    _Atomic int64_t started_at;              /* of the present task */
+    _Atomic uint32_t rung;                   /* it has rung; cleared by the pool */
+    _Atomic uint32_t want_space;             /* blocked on a full result ring */
+    _Atomic uint32_t claims_left;            /* 0: claims no more; UINT32_MAX: no bound */
+    _Atomic int32_t pid;                     /* the first store of a newborn */
     /* Pool to worker. */
     _Alignas(PF_LINE) _Atomic uint32_t control;
     _Atomic uint64_t results_head; /* bytes ever taken out */

@@ -7,7 +7,7 @@ enum { TIMER_TASK, TIMER_SEAT, TIMER_SPAWN };
 
 enum pf__todo { TODO_LOOK = 1, TODO_CONDEMN = 2, TODO_SIGNAL = 4, TODO_RETIRE = 8, TODO_TELL = 16 };
 
-#define OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static const int64_t millisecond = 1000000;
 static const int sigkill = 9; /* the one number every system agrees on; signal.h stays outside */
@@ -195,8 +195,8 @@ bool pf__supervisor_slot_seen(struct pf__supervisor *sup, uint64_t seq, uint64_t
     return false;
 }
 
-bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat,
-                           struct pf__task *task, uint64_t seq, uint32_t verdict, int64_t started)
+bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, struct pf__task *task,
+                           uint64_t seq, uint32_t verdict, int64_t started)
 {
     if (task == NULL || task->state != PF_TASK_HELD || task->seq != seq ||
         task->seat != seat->index || verdict > PF_VERDICT_ERROR)
@@ -451,9 +451,9 @@ void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, ui
     struct pf__task *task = seat->held.last;
     if (task != NULL) {
         bool begun = state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
-        if (pf__word_seq(page) == task->seq ? begun : pf__word_seq(page) > task->seq)
-            settle(sup, task, PF_VERDICT_LOST);
-        else if (task->put_back == PF_MAX_PUT_BACK)
+        if (pf__word_seq(page) != task->seq)
+            begun = pf__word_seq(page) > task->seq;
+        if (begun || task->put_back == PF_MAX_PUT_BACK)
             settle(sup, task, PF_VERDICT_LOST);
         else
             put_back(sup, task);

@@ -23,17 +23,17 @@ enum pf__task_state {
 };
 
 enum pf__verdict { /* as enum pf_outcome in prefork.h */
-    PF_VERDICT_OK,
-    PF_VERDICT_ERROR,
-    PF_VERDICT_LOST,
-    PF_VERDICT_TIMED_OUT,
-    PF_VERDICT_TERMINATED,
-    PF_VERDICT_CANCELLED
+                   PF_VERDICT_OK,
+                   PF_VERDICT_ERROR,
+                   PF_VERDICT_LOST,
+                   PF_VERDICT_TIMED_OUT,
+                   PF_VERDICT_TERMINATED,
+                   PF_VERDICT_CANCELLED
 };
 
 struct pf__task {
     uint64_t id;
-    uint64_t seq; /* of its present publication, 0 while queued */
+    uint64_t seq;                  /* of its present publication, 0 while queued */
     int64_t limit, started, stall; /* ns; stall: the supervisor's when it was published */
     struct pf__timer timer;
     struct pf__task *next, *previous;
@@ -71,16 +71,16 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
 
 enum pf__order_type {
     PF_ORDER_NONE,
-    PF_ORDER_SETTLED,  /* task, verdict in it: give the event, then free it */
-    PF_ORDER_ACCEPTED, /* task, seat: give the event */
-    PF_ORDER_LOOK,     /* seat: read its page, call pf__supervisor_page_seen */
-    PF_ORDER_CONDEMN,  /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
-    PF_ORDER_SIGNAL,   /* seat, signal */
-    PF_ORDER_RETIRE,   /* seat: tell it */
+    PF_ORDER_SETTLED,   /* task, verdict in it: give the event, then free it */
+    PF_ORDER_ACCEPTED,  /* task, seat: give the event */
+    PF_ORDER_LOOK,      /* seat: read its page, call pf__supervisor_page_seen */
+    PF_ORDER_CONDEMN,   /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
+    PF_ORDER_SIGNAL,    /* seat, signal */
+    PF_ORDER_RETIRE,    /* seat: tell it */
     PF_ORDER_LOOK_SLOT, /* seq: read the slot's word, call pf__supervisor_slot_seen */
-    PF_ORDER_PUBLISH,  /* task, its seq set */
-    PF_ORDER_SKIP,     /* seq */
-    PF_ORDER_SPAWN     /* seat */
+    PF_ORDER_PUBLISH,   /* task, its seq set */
+    PF_ORDER_SKIP,      /* seq */
+    PF_ORDER_SPAWN      /* seat */
 };
 
 struct pf__order {
@@ -134,8 +134,8 @@ void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat,
 void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
                               bool done);
 /* A worker delivered; false if it did not hold that publication: its word counts for nothing. */
-bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat,
-                           struct pf__task *task, uint64_t seq, uint32_t verdict, int64_t started);
+bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, struct pf__task *task,
+                           uint64_t seq, uint32_t verdict, int64_t started);
 /* A called worker's sleep number (0: awake). */
 void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap);
 /* Of a sleeper that is not called: true if it shall be called now. */

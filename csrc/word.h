@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define PF_MAX_WORKERS 4095
-#define PF_NO_WORKER 4095u /* in the worker field of a word that belongs to nobody */
+#define PF_NO_WORKER   4095u /* in the worker field of a word that belongs to nobody */
 
 enum pf__slot_state { PF_EMPTY, PF_READY, PF_CLAIMED, PF_TAKEN, PF_WITHDRAWN };
 

@@ -1,4 +1,5 @@
-/* A worker: claims a task, holds it through its page, delivers the result, sleeps when there is none.
+/* A worker: claims a task, holds it through its page, delivers the result, sleeps when there is
+ * none.
  *
  * The order of the stores is the protocol (docs/design.md, "The protocol"): at any instruction this
  * process may be killed, and the words must then say how far the task had come. */
@@ -254,8 +255,8 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
         int loaded;
         if (worker->seq == 0) {
             uint32_t left = atomic_load_explicit(&segment->claims_left, memory_order_relaxed);
-            if (left == 0 || atomic_load_explicit(&segment->control, memory_order_acquire) &
-                                 PF_CTL_RETIRE) {
+            if (left == 0 ||
+                atomic_load_explicit(&segment->control, memory_order_acquire) & PF_CTL_RETIRE) {
                 errno = ESHUTDOWN;
                 return -1;
             }

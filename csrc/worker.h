@@ -40,7 +40,6 @@ void pf__signals_deafen(sigset_t *ignored);
 /* In a newborn worker: what the application ignored is ignored, all else at its default. */
 void pf__signals_restore(const sigset_t *ignored);
 
-
 /* CAS READY to CLAIMED on the oldest task: 1, or 0 if there is none. */
 int pf__worker_take_ready(pf_worker *worker);
 

@@ -176,8 +176,7 @@ static void end_children(struct zygote *zygote)
     free(zygote->children);
 }
 
-int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context,
-                  pf_worker **worker)
+int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, pf_worker **worker)
 {
     struct zygote zygote = {
         .control = control, .application = application, .fork = fork, .context = context};

@@ -104,6 +104,7 @@ def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     # multiprocessing's own preparation of path, argv and main module, and its own check that we
     # are not inside the import of the main module of such a zygote.
     preparation = spawn.get_preparation_data("prefork-zygote")
+    preparation["authkey"] = bytes(preparation["authkey"])  # goes through a pipe of our own
     data = pickle.dumps((os.getpid(), preparation, list(preload)))
     data += pickle.dumps(setup)
     reader, writer = os.pipe()

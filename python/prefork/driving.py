@@ -28,6 +28,7 @@ class Driving:
         self._delivery = Delivery(self)
         self._started = self._finished = False
         self._guest = False
+        self._driven = False  # the core's driver thread was started
         self._pid = 0  # of the process that started the pool
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()

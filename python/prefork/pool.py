@@ -182,7 +182,9 @@ class TaskPool(Lifecycle):
             raise
         self._delivery.adopt(task)
         if not self._guest:
-            self._core.drive_in_background()
+            if not self._driven:
+                self._driven = True
+                self._core.drive_in_background()
             if tell or task._wants_callbacks():
                 self._serve_others()
         return task

@@ -31,7 +31,7 @@ The first Ctrl-C lets the running calls finish and begins no others."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments); the exit status."""
-    options = _parser().parse_args(argv)
+    options = _parser().parse_intermixed_args(argv)
     if importlib.util.find_spec("rich") is None:
         return _fail(USAGE, "the command needs rich: pip install 'prefork[cli]'")
     try:
@@ -118,16 +118,14 @@ def _number(kind: type, least: float, most: float = float("inf")) -> Callable[[s
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("prefork", description="A process pool that does not break.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    command = commands.add_parser(
-        "map",
-        help="call a Python function for each input, in worker processes",
+    parser = argparse.ArgumentParser(
+        "prefork",
         description="Call FUNC for each INPUT, in parallel; one JSON record per input on stdout.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = command.add_argument
+    add = parser.add_argument
+    add("command", metavar="map", choices=["map"], help="call a Python function for each input")
     add("func", metavar="FUNC", help="MODULE:FUNCTION or FILE.py:FUNCTION")
     add("input", metavar="INPUT", nargs="*", help="an argument, or a glob pattern; default: stdin")
     add("--lines", metavar="FILE", help="each line of FILE is an input")

@@ -75,7 +75,12 @@ class Screen:
 
             columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn())
             self._bar = Progress(
-                *columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True
+                *columns,
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+                redirect_stdout=False,  # that would send the records to stderr
+                redirect_stderr=False,
             )
             self._line = self._bar.add_task("prefork", total=total)
             self._bar.start()
