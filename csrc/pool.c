@@ -603,12 +603,12 @@ int pf_pool_terminate(pf_pool *pool, int signal)
         struct pf__job *job = pool->jobs.places[i].object;
         if (job == NULL || job->task.state == PF_TASK_SETTLED)
             continue;
-        /* What nobody has begun shall not begin now. */
-        if (job->task.state == PF_TASK_PUBLISHED)
-            (void)pf__ring_cancel(&pool->ring, job->task.seq);
         struct pf__child *runs_on = runner_of(pool, &job->task);
         if (runs_on != NULL && job->task.started == 0)
             job->task.started = atomic_load(&runs_on->board.segment->started_at);
+        /* What nobody has begun shall not begin now. */
+        if (job->task.state == PF_TASK_PUBLISHED)
+            (void)pf__ring_cancel(&pool->ring, job->task.seq);
         pf__supervisor_abandon(&pool->sup, &job->task);
     }
     pf__supervisor_resize(&pool->sup, 0);

@@ -207,6 +207,8 @@ static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
             return;
         }
     }
+    /* Cancelled meanwhile. An empty body is as good as any: the worker finds its page revoked. */
+    pf__child_send(pool, child, PF_FRAME_BODY, seq, NULL, 0);
 }
 
 static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__frame *frame,

@@ -40,9 +40,11 @@ def python_files(directories: list[str]) -> list[str]:
         names = ("stdlib", "platstdlib", "purelib", "platlib")
         directories = [sysconfig.get_path(name) for name in names]
         directories += [path for path in sys.path if path.endswith("-packages")]
-    found = set()
+    found: set[str] = set()
     for directory in directories:
-        for folder, _, files in os.walk(os.path.realpath(directory)):
+        for folder, below, files in os.walk(os.path.realpath(directory)):
+            # Below a virtual environment's library lie the packages of another: not ours.
+            below[:] = [name for name in below if not name.endswith("-packages")]
             found.update(os.path.join(folder, name) for name in files if name.endswith(".py"))
     return sorted(path for path in found if "\n" not in path)
 

@@ -1,0 +1,55 @@
+"""Fixtures: pools that are ended, gates that are closed, and a check that nothing is left over."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Gate, descriptors, eventually, leftovers, threads
+
+from prefork import TaskPool
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """No process, no descriptor and no thread outlives the test that made it."""
+    gc.collect()
+    before = descriptors()
+    count = threads()
+    names = set(threading.enumerate())
+    children = leftovers()
+    yield
+    gc.collect()
+    eventually(lambda: not leftovers() - children, within=10)
+    assert set(threading.enumerate()) <= names
+    eventually(lambda: threads() <= count, within=10)
+    assert descriptors() == before
+
+
+@pytest.fixture
+def pool() -> Iterator[Callable[..., TaskPool]]:
+    """Makes started pools, which are terminated after the test."""
+    made: list[TaskPool] = []
+
+    def make(*args: Any, **options: Any) -> TaskPool:
+        found = TaskPool(*args, **options)
+        made.append(found)
+        found.start()
+        return found
+
+    yield make
+    for one in made:
+        if one.state != "new":
+            one.terminate()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate for tasks to wait at."""
+    found = Gate(tmp_path)
+    yield found
+    found.close()

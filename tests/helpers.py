@@ -1,0 +1,233 @@
+"""What tests share: functions for workers, gates to hold them at, and looks into /proc."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 30.0  # seconds until a state that does not come is a failure
+
+
+def eventually(predicate: Callable[[], Any], pool: Any = None, within: float = PATIENCE) -> Any:
+    """Drive `pool` until `predicate()` is true, and return what it gave."""
+    deadline = time.monotonic() + within
+    while not (found := predicate()):
+        assert time.monotonic() < deadline, f"still not true after {within} s"
+        if pool is not None:
+            pool.poll(0.005)
+        else:
+            select.select([], [], [], 0.005)
+    return found
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def _stat(pid: int) -> list[str]:
+    """comm, state, ppid, pgrp … of a process; [] if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    comm = text[text.index("(") + 1 : text.rindex(")")]
+    return [comm, *text[text.rindex(")") + 2 :].split()]
+
+
+def all_pids() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: a zombie does not."""
+    stat = _stat(pid)
+    return bool(stat) and stat[1] not in "ZX"
+
+
+def name_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+def parent_of(pid: int) -> int:
+    return int(_stat(pid)[2])
+
+
+def descendants(root: int) -> set[int]:
+    parents = {pid: int(stat[2]) for pid in all_pids() if (stat := _stat(pid))}
+    found: set[int] = set()
+    fresh = {root}
+    while fresh:
+        fresh = {pid for pid, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def leftovers() -> set[int]:
+    """Our descendants, and pool processes of our process group whatever their parent is now."""
+    group = str(os.getpgrp())
+    lost = {
+        pid
+        for pid in all_pids()
+        if (stat := _stat(pid))
+        and stat[0].startswith("prefork-")
+        and stat[3] == group
+        and stat[1] not in "ZX"
+    }
+    return lost | descendants(os.getpid())
+
+
+def descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:  # the descriptor of the listing itself
+            continue
+    return found
+
+
+def threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+# ---- gates ---------------------------------------------------------------------------------------
+
+
+class Gate:
+    """A place where tasks wait until the test lets them go, and say that they have come."""
+
+    def __init__(self, directory: Path, name: str = "gate") -> None:
+        self.path = str(directory / name)
+        for what in ("here", "go"):
+            os.mkfifo(f"{self.path}.{what}")
+        self._here = os.open(f"{self.path}.here", os.O_RDWR | os.O_CLOEXEC)
+        self._go = os.open(f"{self.path}.go", os.O_RDWR | os.O_CLOEXEC)
+        self._unread = b""
+
+    def arrived(self, count: int = 1, pool: Any = None) -> list[int]:
+        """Wait until `count` more tasks are at the gate; the pids of their workers."""
+        deadline = time.monotonic() + PATIENCE
+        while self._unread.count(b"\n") < count:
+            assert time.monotonic() < deadline, f"{self._unread!r}: {count} tasks were to come"
+            if pool is not None:
+                pool.poll(0)
+            if select.select([self._here], [], [], 0.005 if pool else 1.0)[0]:
+                self._unread += os.read(self._here, 65536)
+        *found, rest = self._unread.split(b"\n", count)
+        self._unread = rest
+        return [int(pid) for pid in found]
+
+    def open(self, count: int = 1) -> None:
+        """Let `count` tasks go."""
+        os.write(self._go, b"x" * count)
+
+    def close(self) -> None:
+        os.close(self._here)
+        os.close(self._go)
+
+
+def hold(path: str, result: Any = None) -> Any:
+    """A task that waits at a gate."""
+    with open(f"{path}.here", "wb", buffering=0) as here:
+        here.write(b"%d\n" % os.getpid())
+    with open(f"{path}.go", "rb", buffering=0) as go:
+        go.read(1)
+    return os.getpid() if result is None else result
+
+
+def hold_stubbornly(path: str) -> int:
+    """As `hold`, and deaf to SIGTERM."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return hold(path)
+
+
+# ---- tasks ---------------------------------------------------------------------------------------
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def add(a: int, b: int, *, c: int = 0) -> int:
+    return a + b + c
+
+
+def pid_of_worker(*_: Any) -> int:
+    return os.getpid()
+
+
+def fail(message: str = "no") -> None:
+    raise ValueError(message)
+
+
+def fail_on_odd(x: int) -> int:
+    if x % 2:
+        raise ValueError(x)
+    return x
+
+
+def exit_now(code: int) -> None:
+    os._exit(code)
+
+
+def kill_self(number: int) -> None:
+    import signal
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    signal.pause()
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def note(path: str, text: str = "") -> None:
+    """Append a line to a file, in one write."""
+    line = (text or str(os.getpid())) + "\n"
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, line.encode())
+    os.close(fd)
+
+
+def lines(path: Path | str) -> list[str]:
+    try:
+        return Path(path).read_text().split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+
+
+# ---- scripts -------------------------------------------------------------------------------------
+
+
+def script(directory: Path, text: str, name: str = "script.py") -> list[str]:
+    """Write a program; the command that runs it."""
+    path = directory / name
+    path.write_text(textwrap.dedent(text))
+    return [sys.executable, "-X", "faulthandler", str(path)]
+
+
+def run_script(directory: Path, text: str, *args: str, **options: Any) -> Any:
+    """Run a program to its end, with the tests' modules to import."""
+    return subprocess.run(
+        [*script(directory, text), *args],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+        env=script_environment(),
+        **options,
+    )
+
+
+def script_environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
