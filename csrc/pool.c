@@ -52,6 +52,7 @@ pf_pool *pf_pool_new(const pf_options *options)
     pool->options = *options;
     pool->timer_at = INT64_MAX;
     pool->fork_end = -1;
+    pf__timer_init(&pool->standby_timer, 0);
     pool->ring.pool_fd = pool->ring.words_fd = -1;
     pthread_mutex_init(&pool->lock, NULL);
     sem_init(&pool->followed, 0, 0);
@@ -175,13 +176,17 @@ static void fire_timers(pf_pool *pool)
     while (pool->timers.first != NULL && pool->timers.first->at <= pool->sup.now) {
         struct pf__timer *timer = pool->timers.first;
         pf__timer_stop(&pool->timers, timer);
-        pf__child_timer(pool, timer);
+        if (timer == &pool->standby_timer)
+            pf__zygote_want_standby(pool);
+        else
+            pf__child_timer(pool, timer);
     }
 }
 
 void pf__pool_advance(pf_pool *pool)
 {
     fire_timers(pool);
+    pf__zygotes_flush(pool);
     pf__pool_note_claims(pool);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++)
         if (pool->sup.seats[i]->state != PF_SEAT_VACANT)

@@ -40,7 +40,8 @@ struct pf__zygote {
     pid_t pid;          /* 0 until a standby has reported its own */
     int ours;           /* our child: we wait for it */
     uint32_t children;  /* workers that came from it and are not buried */
-    int standby_asked;
+    pid_t *unreaped;    /* exits to acknowledge, for which its socket had no room */
+    uint32_t unreaped_count, unreaped_room;
 };
 
 struct pf__child {        /* one seat's present process */
@@ -66,10 +67,12 @@ struct pf_pool {
     struct pf__ring ring;
     struct pf__poll *poll;
     struct pf__handles jobs;
-    struct pf__heap timers; /* of children */
+    struct pf__heap timers; /* of children and of the standby */
     struct pf__seat **seats;
     struct pf__task **slots;
     struct pf__zygote *zygotes;
+    struct pf__zygote *newborn;     /* between prepare and started */
+    struct pf__timer standby_timer; /* runs while a standby is wanted and could not be had */
     uint64_t serial, generations;
     pf_options options;
     int64_t timer_at; /* what the poll's timer is set to */
@@ -130,6 +133,8 @@ struct pf__child *pf__child_at(const pf_pool *pool, uint32_t slot, uint64_t gene
 struct pf__zygote *pf__zygote_active(const pf_pool *pool);
 void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch);
 void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid);
+void pf__zygotes_flush(pf_pool *pool);
+void pf__zygote_want_standby(pf_pool *pool);
 void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote);
 struct pf__zygote *pf__zygotes_release(pf_pool *pool); /* with the lock */
 void pf__zygotes_end(struct pf__zygote *zygotes);      /* waits for them, without it */

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { STANDBY_INTERVAL = 1000000000 }; /* ns */
+
 static struct pf__zygote *with_role(const pf_pool *pool, enum pf__zygote_role role)
 {
     for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
@@ -108,6 +110,7 @@ int pf_pool_zygote_prepare(pf_pool *pool)
     struct pf__zygote *zygote = add(pool, PF_ZYGOTE_DEAD, ends[0]); /* not alive yet */
     if (zygote != NULL)
         zygote->children = 1; /* the birth itself holds it */
+    pool->newborn = zygote;
     pool->fork_end = ends[1];
     pthread_mutex_unlock(&pool->lock);
     if (zygote == NULL) {
@@ -124,15 +127,25 @@ int pf_pool_zygote_prepare(pf_pool *pool)
 static void make_active(pf_pool *pool, struct pf__zygote *zygote)
 {
     zygote->role = PF_ZYGOTE_ACTIVE;
-    pool->sup.can_spawn = ask_standby(pool, zygote) == 0;
+    pool->sup.can_spawn = true;
     pool->counts.zygote = zygote->pid;
     pool->counts.standby = 0;
+    pf__zygote_want_standby(pool);
+}
+
+/* Whatever kept the last one from being forked may last: asked again by the second. */
+void pf__zygote_want_standby(pf_pool *pool)
+{
+    struct pf__zygote *active = pf__zygote_active(pool);
+    if (active != NULL && with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&
+        ask_standby(pool, active) < 0)
+        pf__timer_set(&pool->timers, &pool->standby_timer, pool->sup.now + STANDBY_INTERVAL);
 }
 
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
 {
     pthread_mutex_lock(&pool->lock);
-    struct pf__zygote *newborn = pool->zygotes;
+    struct pf__zygote *newborn = pool->newborn;
     close(pool->fork_end);
     pool->fork_end = -1;
     newborn->children--;
@@ -141,7 +154,7 @@ int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
     } else {
         struct pf__zygote *old;
         pool->counts.application_forks++;
-        for (old = newborn->next; old != NULL; old = old->next)
+        for (old = pool->zygotes; old != NULL; old = old->next)
             if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
                 old->role = PF_ZYGOTE_OLD;
         newborn->ours = 1;
@@ -150,7 +163,7 @@ int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
         if (pool->started)
             pf__supervisor_renew(&pool->sup);
         pool->started = 1;
-        for (struct pf__zygote *next = newborn->next; (old = next) != NULL;) {
+        for (struct pf__zygote *next = pool->zygotes; (old = next) != NULL;) {
             next = old->next;
             pf__zygote_let_go(pool, old);
         }
@@ -204,11 +217,39 @@ static void take_message(pf_pool *pool, struct pf__zygote *zygote,
         pf__child_exited(pool, child, message->status);
 }
 
+/* ---- words to it --------------------------------------------------------------------------- */
+
+static void send_reaps(struct pf__zygote *zygote)
+{
+    while (zygote->unreaped_count > 0) {
+        struct pf__message message = {.type = PF_MESSAGE_REAP,
+                                      .pid = zygote->unreaped[zygote->unreaped_count - 1]};
+        if (zygote->control >= 0 && pf__control_send(zygote->control, &message, NULL, 0) < 0 &&
+            errno == EAGAIN)
+            return;
+        zygote->unreaped_count--; /* sent; or the zygote is gone, and init reaps */
+    }
+}
+
 void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid)
 {
-    struct pf__message message = {.type = PF_MESSAGE_REAP, .pid = pid};
-    if (zygote->control >= 0)
-        (void)pf__control_send(zygote->control, &message, NULL, 0); /* gone: init reaps */
+    if (zygote->unreaped_count == zygote->unreaped_room) {
+        uint32_t room = zygote->unreaped_room * 2 + 16;
+        pid_t *unreaped = realloc(zygote->unreaped, room * sizeof *unreaped);
+        if (unreaped == NULL)
+            return; /* a zombie until the zygote ends */
+        zygote->unreaped = unreaped;
+        zygote->unreaped_room = room;
+    }
+    zygote->unreaped[zygote->unreaped_count++] = pid;
+    send_reaps(zygote);
+}
+
+void pf__zygotes_flush(pf_pool *pool)
+{
+    for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
+        if (zygote->unreaped_count > 0)
+            send_reaps(zygote);
 }
 
 /* ---- death --------------------------------------------------------------------------------- */
@@ -256,10 +297,9 @@ static void died(pf_pool *pool, struct pf__zygote *zygote)
         pf__pool_event(pool, &event);
         children_of_dead(pool, zygote);
     } else if (role == PF_ZYGOTE_STANDBY) {
-        struct pf__zygote *active = pf__zygote_active(pool);
         pool->counts.standby = 0;
-        if (active != NULL)
-            pool->sup.can_spawn = ask_standby(pool, active) == 0 || pool->sup.can_spawn;
+        pf__timer_set(&pool->timers, &pool->standby_timer,
+                      pool->sup.now + (zygote->pid != 0 ? 0 : STANDBY_INTERVAL));
     } else {
         children_of_dead(pool, zygote);
     }
@@ -304,6 +344,7 @@ void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote)
             *link = zygote->next;
             break;
         }
+    free(zygote->unreaped);
     free(zygote);
 }
 
@@ -343,6 +384,7 @@ void pf__zygotes_end(struct pf__zygote *zygotes)
             kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */
             (void)ended_within(zygote->pid, 2000000000);
         }
+        free(zygote->unreaped);
         free(zygote);
     }
 }

@@ -119,7 +119,7 @@ void pf_pool_rouse_gatherer(pf_pool *pool);
 /* 1: it never began, and never will (a DONE event says so); 0: too late; -1 with errno. */
 int pf_pool_cancel(pf_pool *pool, uint64_t task);
 
-/* Ends the running task and its worker by `signal` (SIGTERM, SIGQUIT, SIGINT or SIGKILL; the
+/* Ends the running task and its worker by `signal` (SIGTERM, SIGQUIT, SIGABRT or SIGKILL; the
  * others are followed by SIGKILL after the grace). 1: done, 0: it does not run; -1 with errno. */
 int pf_pool_kill_task(pf_pool *pool, uint64_t task, int signal);
 int pf_pool_kill_job(pf_pool *pool, pid_t pid, int signal);

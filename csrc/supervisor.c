@@ -385,7 +385,7 @@ void pf__supervisor_renew(struct pf__supervisor *sup)
 
 void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
 {
-    seat->state = PF_SEAT_STARTING;
+    seat->state = seat->up_early ? PF_SEAT_UP : PF_SEAT_STARTING;
     sup->spawning--;
     if (seat->killed)
         pf__supervisor_kill(sup, seat, sigkill);
@@ -393,9 +393,12 @@ void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
 
 void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
 {
-    if (seat->state != PF_SEAT_STARTING)
+    if (seat->state == PF_SEAT_VACANT)
         return;
-    seat->state = PF_SEAT_UP;
+    if (seat->state == PF_SEAT_SPAWNING)
+        seat->up_early = true;
+    else
+        seat->state = PF_SEAT_UP;
     sup->failures = 0;
 }
 

@@ -66,6 +66,7 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     int signal;   /* to send */
     bool queued;  /* in the supervisor's list of seats with something to do */
     bool called, retiring, killed;
+    bool up_early; /* it said UP before the zygote said SPAWNED */
     struct pf__seat *next_todo;
 };
 

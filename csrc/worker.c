@@ -363,6 +363,7 @@ int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, siz
         errno = ECANCELED;
         return -1;
     }
+    worker->delivering = worker->delivering ? worker->delivering : 1;
     /* 2: a large result is queued, and must have left this process before it counts as out. */
     int out = worker->delivering == 2 ? 1 : put_result(worker, outcome, data, size);
     if (out < 0)

@@ -45,6 +45,8 @@ def pool() -> Iterator[Callable[..., TaskPool]]:
     for one in made:
         if one.state != "new":
             one.terminate()
+    one = None
+    made.clear()
 
 
 @pytest.fixture

@@ -468,6 +468,7 @@ static void check_ready_beside_sleepers(void)
             !worker->spawn_seen || seat->retiring || seat->killed)
             continue;
         MUST(!seat->called || seat->called_nap != worker->nap); /* called, yet no bell */
+        MUST(!seat->called || sup.ready == 0); /* it has slept anew since, and does not count */
         MUST(seat->called || ready <= sup.called_count);
     }
 }
@@ -679,9 +680,13 @@ static void accident(void)
     struct job *job = some_job();
     switch (draw(24)) {
     case 0:
-    case 1:
         if (is_alive(worker))
             worker->step = DEAD;
+        break;
+    case 1: /* all who hold a claim that has not begun: else no task is put back three times */
+        for (int i = 0; i < SEATS; i++)
+            if (workers[i].step >= CLAIMED && workers[i].step <= BEGIN)
+                workers[i].step = DEAD;
         break;
     case 2:
     case 3:
