@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core, codec
 from .errors import InitializerError, TimeLimitExceeded, lost_error, signal_name
-from .logs import pool_logger
 
 if TYPE_CHECKING:
     from ._core import CorePool
@@ -33,6 +32,8 @@ class Delivery:
         self._pool = weakref.proxy(pool)
         self.tasks: dict[int, Task[Any]] = {}
         self._early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
+        self._events: deque[Event] = deque()
+        self._interrupted = 0  # the task whose unpickling was interrupted by Ctrl-C
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.failed_starts = 0
         self.initializer_error: InitializerError | None = None
@@ -49,9 +50,22 @@ class Delivery:
         }
 
     def apply(self, events: list[Event]) -> None:
-        """Resolve what the events are about. No user code runs here, but for unpickling."""
-        for event in events:
-            self._handlers[event[0]](event)
+        """Resolve what the events are about. No user code runs here, but for unpickling.
+
+        They wait in a deque of the pool's: a signal handler that interrupts this and waits for a
+        task of the same batch finds the rest there, and goes on with it.
+        """
+        self._events.extend(events)
+        while self._events:
+            try:
+                event = self._events.popleft()
+            except IndexError:
+                break
+            try:
+                self._handlers[event[0]](event)
+            except KeyboardInterrupt:
+                self._events.appendleft(event)  # Ctrl-C, while a result was unpickled
+                raise
 
     def run_callbacks(self) -> int:
         """Call what is due; how many that was. Several threads may do so at a time."""
@@ -64,6 +78,12 @@ class Delivery:
             count += 1
             function(*args)
         return count
+
+    def start_afresh(self) -> None:
+        """There is a new zygote: what the old one's workers suffered from counts no more."""
+        self.failed_starts = 0
+        self.initializer_error = None
+        self.zygote_missing = False
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -96,7 +116,13 @@ class Delivery:
     def _settle(self, task: Task[Any], event: Event) -> None:
         """Resolve a task, give back its slot, and put its callbacks in the queue."""
         outcome = event[1]
-        result, error = self._outcome_of(task, event)
+        try:
+            result, error = self._outcome_of(task, event)
+        except KeyboardInterrupt:
+            self.tasks[event[2]] = task
+            raise
+        if event[7] or outcome in (_core.OK, _core.ERROR):
+            task._accepted_by = event[4]
         if task._holds_slot:
             task._holds_slot = False
             self._pool._semaphore.release()
@@ -113,6 +139,9 @@ class Delivery:
             try:
                 return codec.decode_result(data), None
             except BaseException as error:  # fails this task only, even if it is a SystemExit
+                if isinstance(error, KeyboardInterrupt) and self._interrupted != event[2]:
+                    self._interrupted = event[2]  # if it comes again, it is the result that raises
+                    raise
                 failed = TypeError(f"the result of {task.name} cannot be unpickled: {error!r}")
                 failed.__cause__ = error
                 return None, failed
@@ -143,7 +172,7 @@ class Delivery:
     def _worker_up(self, event: Event) -> None:
         self.failed_starts = 0
         self.initializer_error = None
-        pool_logger.debug("worker %d is up in slot %d", event[4], event[3])
+        self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
         _, how, _, slot, pid, status, *_ = event
@@ -154,12 +183,12 @@ class Delivery:
         else:
             what = f"exited with code {status >> 8}"
         level = "warning" if how == _core.EXIT_UNASKED else "debug"
-        getattr(pool_logger, level)("worker %d (slot %d) %s", pid, slot, what)
+        getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
 
     def _worker_failed(self, event: Event) -> None:
         self.failed_starts += 1
         cause = codec.decode_exception(event[8] or b"")
-        pool_logger.error(
+        self._pool.logger.error(
             "the initializer failed in worker %d (%d in a row): %s",
             event[4], self.failed_starts, cause.__cause__ or cause,
         )  # fmt: skip
@@ -171,19 +200,19 @@ class Delivery:
         self._pool._fail_waiting(error)
 
     def _spawn_failed(self, event: Event) -> None:
-        pool_logger.error(
+        self._pool.logger.error(
             "no worker could be forked for slot %d (errno %d); trying again", event[3], event[5]
         )
 
     def _zygote_lost(self, event: Event) -> None:
         if event[5]:
-            pool_logger.error("zygote %d died; zygote %d has taken over", event[4], event[5])
+            self._pool.logger.error("zygote %d died; zygote %d has taken over", event[4], event[5])
             return
-        pool_logger.error("zygote %d died, and there is no standby", event[4])
+        self._pool.logger.error("zygote %d died, and there is no standby", event[4])
         self.zygote_missing = True
 
     def _outsider(self, event: Event) -> None:
-        pool_logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
+        self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
 
 
 def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> None:
@@ -201,5 +230,5 @@ def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> 
             alive._delivery.run_callbacks()
         except Exception:
             if not stopping.is_set():
-                pool_logger.exception("the delivery thread of %r met an error", alive)
+                alive.logger.exception("the delivery thread of %r met an error", alive)
         del alive

@@ -134,10 +134,10 @@ class Lifecycle(Driving):
         """A new zygote from the application as it is now. Running tasks end on the old workers,
         queued ones wait for the new. Forks from this thread (the one exception to "never after
         start"); raises as `start` does, and PoolClosed."""
-        self._check_usable()
+        self._check_open()
         self.logger.info("%r restarts: a new zygote is forked from the application", self)
         boot.start_zygote(self._core, self._start_method, self._setup, self._preload)
-        self._delivery.zygote_missing = False
+        self._delivery.start_afresh()
 
     def _is_over(self) -> bool:
         return self._finished or (
@@ -170,7 +170,7 @@ class Lifecycle(Driving):
         )
         self.terminate()
 
-    def _check_usable(self) -> None:
+    def _check_open(self) -> None:
         self._check_started()
         if self._closed:
             raise PoolClosed(f"{self!r} takes no more tasks")
@@ -178,6 +178,9 @@ class Lifecycle(Driving):
             raise PoolClosed(
                 "this process is a fork of the one that started the pool; the pool is not its own"
             )
+
+    def _check_usable(self) -> None:
+        self._check_open()
         if self._delivery.zygote_missing:
             raise RuntimeError(f"{self!r} has lost its zygote and its standby: call restart()")
         if self._delivery.initializer_error is not None:

@@ -20,7 +20,6 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import TimeoutError
-from .logs import pool_logger
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -92,7 +91,7 @@ class Task(concurrent.futures.Future[T]):
 
     def accepted(self) -> bool:
         """Whether a worker has begun the task."""
-        return bool(self._accepted_by) or self._state == FINISHED or self.pid is not None
+        return bool(self._accepted_by) or self.pid is not None
 
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
@@ -262,7 +261,7 @@ class Task(concurrent.futures.Future[T]):
         except self._propagate as error:
             self._pool._propagate(error)
         except Exception:
-            pool_logger.exception("a callback of %r raised; it is dropped", self)
+            self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:
         state = "done"
