@@ -49,17 +49,24 @@ class MapIterator(Iterator[Any]):
         self._unfinished = 0
         self._ready: deque[Any] = deque()  # results of a chunk that was taken
         self._exhausted = False
+        self._error: Exception | None = None
         self._pull()
 
     def _pull(self) -> None:
         """Submit until the pool has enough to do."""
         window = AHEAD * max(1, self._pool.limit)
-        while not self._exhausted and self._unfinished < window:
-            items = list(islice(self._input, self._chunksize))
-            if not items:
-                self._exhausted = True
-                return
-            self._submit(items)
+        try:
+            while not self._exhausted and self._unfinished < window:
+                items = list(islice(self._input, self._chunksize))
+                if items:
+                    self._submit(items)
+                else:
+                    self._exhausted = True
+        except (
+            Exception
+        ) as error:  # of the input, or of submitting: it comes after what went before
+            self._exhausted = True
+            self._error = error
 
     def _submit(self, items: list[Any]) -> None:
         if self._chunksize > 1:
@@ -87,7 +94,8 @@ class MapIterator(Iterator[Any]):
         if self._ready:
             return self._ready.popleft()
         if self._unfinished == 0:
-            raise StopIteration
+            error, self._error = self._error, None
+            raise error or StopIteration
         task = self._next_task(timeout)
         self._unfinished -= 1
         self._pull()

@@ -260,7 +260,7 @@ class Task(concurrent.futures.Future[T]):
             fn(*args)
         except self._propagate as error:
             self._pool._propagate(error)
-        except Exception:
+        except (Exception, SystemExit, GeneratorExit):
             self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:
