@@ -57,16 +57,22 @@ class MapIterator(Iterator[Any]):
         window = AHEAD * max(1, self._pool.limit)
         try:
             while not self._exhausted and self._unfinished < window:
-                items = list(islice(self._input, self._chunksize))
+                items = self._next_items()
                 if items:
                     self._submit(items)
-                else:
-                    self._exhausted = True
-        except (
-            Exception
-        ) as error:  # of the input, or of submitting: it comes after what went before
+        except Exception as error:  # of submitting; it comes after the results of what went before
             self._exhausted = True
             self._error = error
+
+    def _next_items(self) -> list[Any]:
+        """Up to `chunksize` items; fewer at the end, or where the input raises."""
+        items: list[Any] = []
+        try:
+            items.extend(islice(self._input, self._chunksize))  # keeps what came before an error
+        except Exception as error:
+            self._error = error
+        self._exhausted = len(items) < self._chunksize
+        return items
 
     def _submit(self, items: list[Any]) -> None:
         if self._chunksize > 1:
