@@ -241,14 +241,20 @@ def signalling(x):
 
 
 @pytest.mark.parametrize("ending", ["stop", "terminate"])
-def test_a_signal_handler_in_the_middle_of_a_batch_of_results_may_end_the_pool(pool, ending):
+def test_a_signal_handler_in_the_middle_of_a_batch_of_results_may_end_the_pool(pool, gate, ending):
     one = pool(1, putlocks=False)
     one.fileno()
+    eventually(lambda: one.workers[0].state == "idle", one)
     tasks = [one.apply_async(signalling, (i,)) for i in range(8)]
-    # As a guest that does not poll: the results of all are waiting when poll comes.
-    (worker,) = one.workers
-    eventually(lambda: one.workers[0].tasks_done == 8 or not one._core.poll)
-    previous = signal.signal(signal.SIGUSR1, lambda *_: getattr(one, ending)())
+    # The only worker is done with them, and nobody has polled since: they will come as one batch.
+    tasks.append(one.apply_async(hold, (gate.path,)))
+    gate.arrived()
+
+    def end(*_):
+        gate.open()
+        getattr(one, ending)()
+
+    previous = signal.signal(signal.SIGUSR1, end)
     try:
         eventually(lambda: one.state == "stopped", one)
     finally:

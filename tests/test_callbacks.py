@@ -1,0 +1,330 @@
+"""Callbacks, and waiters that are not the pool's own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+
+import pytest
+from helpers import eventually, fail, hold, pid_of_worker, spin, square
+
+
+class Log:
+    """What was called, in order, and in which threads."""
+
+    def __init__(self):
+        self.entries = []
+        self.threads = set()
+
+    def __call__(self, name):
+        def called(*args):
+            self.threads.add(threading.get_ident())
+            self.entries.append((name, *args))
+
+        return called
+
+    def all(self):
+        return {
+            f"{name}callback": self(name.rstrip("_"))
+            for name in ("", "error_", "accept_", "timeout_")
+        }
+
+    @property
+    def names(self):
+        return [entry[0] for entry in self.entries]
+
+
+@pytest.fixture
+def log():
+    found = Log()
+    yield found
+    found.entries.clear()
+
+
+def test_accept_comes_before_the_result_and_done_last(pool, log):
+    one = pool(1)
+    before = time.monotonic()
+    task = one.apply_async(pid_of_worker, **log.all())
+    task.add_done_callback(log("done"))
+    eventually(lambda: len(log.entries) == 3)
+    accepted, result, done = log.entries
+    assert accepted[:2] == ("accept", task.get())
+    assert before <= accepted[2] <= time.monotonic()
+    assert result == ("", task.get())
+    assert done == ("done", task)
+
+
+def test_a_failed_task_calls_the_error_callback_only(pool, log):
+    task = pool(1).apply_async(fail, ("x",), **log.all())
+    eventually(lambda: len(log.entries) == 2)
+    assert log.names == ["accept", "error"]
+    assert log.entries[1][1] is task.exception()
+
+
+def test_a_task_over_its_limit_calls_timeout_then_error(pool, log):
+    task = pool(1).apply_async(spin, timeout=0.1, **log.all())
+    task.add_done_callback(log("done"))
+    eventually(lambda: len(log.entries) == 4)
+    assert log.names == ["accept", "timeout", "error", "done"]
+    assert log.entries[1] == ("timeout", False, 0.1)
+    assert log.entries[2][1] is task.exception()
+
+
+def test_on_hard_timeout_is_called_with_the_task(log):
+    from prefork import TaskPool
+
+    class Hooked(TaskPool):
+        on_hard_timeout = staticmethod(log("hook"))
+
+    with Hooked(1) as pool:
+        task = pool.apply_async(spin, timeout=0.1)
+        task.wait()
+        eventually(lambda: log.entries)
+    assert log.entries == [("hook", task)]
+
+
+def test_a_cancelled_task_calls_done_only(pool, log, gate):
+    one = pool(1, putlocks=False)
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    task = one.apply_async(square, (1,), **log.all())
+    task.add_done_callback(log("done"))
+    assert task.cancel()
+    eventually(lambda: log.entries)
+    gate.open()
+    one.stop()
+    assert log.entries == [("done", task)]
+
+
+@pytest.mark.parametrize("guest", [False, True])
+def test_a_task_is_announced_while_it_still_runs(pool, log, gate, guest):
+    one = pool(2)
+    if guest:
+        one.fileno()
+    tasks = [one.apply_async(hold, (gate.path,), **log.all()) for _ in range(2)]
+    pids = gate.arrived(2, one if guest else None)
+    eventually(lambda: len(log.entries) == 2, one if guest else None)
+    assert {entry[:2] for entry in log.entries} == {("accept", pid) for pid in pids}
+    assert not any(task.ready() for task in tasks)
+    gate.open(2)
+
+
+def test_every_callback_is_called_once_and_elsewhere(pool, log):
+    one = pool(2, putlocks=False)
+    for i in range(500):
+        one.apply_async(square, (i,), callback=log("r")).add_done_callback(log("d"))
+    one.stop()
+    assert sorted(e[1] for e in log.entries if e[0] == "r") == [i * i for i in range(500)]
+    assert log.names.count("d") == 500
+    assert threading.get_ident() not in log.threads
+
+
+def test_callbacks_are_never_called_by_the_submitter_that_stops_the_pool(pool, log):
+    for _ in range(60):
+        one = pool(1, putlocks=False)
+        one.apply_async(square, (1,), callback=log("r"))
+        one.stop()
+    assert log.names == ["r"] * 60
+    assert threading.get_ident() not in log.threads
+
+
+def test_callbacks_are_called_though_nobody_waits_or_polls(pool):
+    called = threading.Event()
+    pool(1).apply_async(square, (1,), callback=lambda _: called.set())
+    assert called.wait(30)
+
+
+def test_a_callback_added_after_the_end_is_called_at_once(pool, log):
+    task = pool(1).apply_async(square, (2,))
+    task.get()
+    task.add_done_callback(log("done"))
+    assert log.entries == [("done", task)]
+
+
+def test_callbacks_may_submit_and_wait_and_cancel(pool):
+    one = pool(1, putlocks=True)
+    seen = []
+    end = threading.Event()
+
+    def chain(result):
+        seen.append(result)
+        if result >= 256:
+            cancelled = one.apply_async(square, (1,)).cancel()
+            seen.append(cancelled in (True, False))
+            seen.append(one.apply_async(square, (5,)).get(30))
+            end.set()
+        else:
+            one.apply_async(square, (result,), callback=chain)
+
+    one.apply_async(square, (2,), callback=chain)
+    assert end.wait(30)
+    assert seen == [4, 16, 256, True, 25]
+
+
+def test_a_callback_may_wait_for_a_task_of_the_same_batch(pool):
+    one = pool(1, putlocks=False)
+    seen = []
+    tasks = []
+    ready = threading.Event()
+
+    def wait(_):
+        ready.wait(30)
+        seen.append([task.get(30) for task in tasks])
+
+    tasks += [one.apply_async(square, (i,), callback=wait if i == 0 else None) for i in range(20)]
+    ready.set()
+    eventually(lambda: seen)
+    assert seen == [[i * i for i in range(20)]]
+
+
+def test_what_a_callback_raises_is_logged_and_dropped(pool, caplog):
+    one = pool(1)
+    after = threading.Event()
+
+    def bad(_):
+        raise KeyError("from the callback")
+
+    with caplog.at_level(logging.ERROR, "prefork"):
+        task = one.apply_async(square, (3,), callback=bad)
+        task.add_done_callback(lambda _: after.set())
+        assert after.wait(30)
+    assert "from the callback" in caplog.text
+    assert task.get() == 9
+    one.poll()
+
+
+class Wanted(Exception):
+    pass
+
+
+def raise_wanted(*_):
+    raise Wanted("out")
+
+
+@pytest.mark.parametrize("where", ["pool", "task"])
+def test_what_is_to_be_propagated_comes_out_of_poll(pool, where):
+    one = pool(1, callbacks_propagate=(Wanted,) if where == "pool" else ())
+    options = {"callbacks_propagate": (Wanted,)} if where == "task" else {}
+    one.apply_async(square, (1,), callback=raise_wanted, **options)
+    with pytest.raises(Wanted):
+        eventually(lambda: one.poll(0.01) < 0)
+    assert one.poll() >= 0  # once
+
+
+def test_what_is_to_be_propagated_comes_out_of_join(pool):
+    one = pool(1, callbacks_propagate=(Wanted,))
+    one.apply_async(square, (1,), callback=raise_wanted)
+    one.close()
+    with pytest.raises(Wanted):
+        one.join()
+    assert one.join() is True
+
+
+def test_what_is_to_be_propagated_comes_out_of_a_guests_poll(pool):
+    one = pool(1, callbacks_propagate=(Wanted,))
+    one.fileno()
+    one.apply_async(square, (1,), callback=raise_wanted)
+    with pytest.raises(Wanted):
+        eventually(lambda: False, one)
+
+
+def test_systemexit_of_a_callback_does_not_end_the_delivery(pool):
+    one = pool(1)
+
+    def leave(_):
+        raise SystemExit
+
+    called = threading.Event()
+    one.apply_async(square, (1,), callback=leave).wait()
+    one.apply_async(square, (1,), callback=lambda _: called.set())
+    assert called.wait(10)
+
+
+def test_a_dead_workers_callbacks(pool, log):
+    import os
+    import signal
+
+    one = pool(1)
+    task = one.apply_async(spin, **log.all())
+    eventually(lambda: task.pid)
+    os.kill(task.pid, signal.SIGKILL)
+    eventually(lambda: len(log.entries) == 2)
+    assert log.names == ["accept", "error"]
+
+
+# ---- waiters that are not ours -------------------------------------------------------------------
+
+
+def test_as_completed_and_wait(pool):
+    one = pool(2, putlocks=False)
+    tasks = [one.apply_async(square, (i,)) for i in range(100)]
+    found = [task.result() for task in concurrent.futures.as_completed(tasks, 30)]
+    assert sorted(found) == [i * i for i in range(100)]
+    tasks = [one.apply_async(square, (i,)) for i in range(100)]
+    done, rest = concurrent.futures.wait(tasks, 30)
+    assert (len(done), len(rest)) == (100, 0)
+
+
+def test_wait_returns_at_the_first_exception(pool, gate):
+    one = pool(2)
+    tasks = [one.apply_async(hold, (gate.path,)), one.apply_async(fail)]
+    done, rest = concurrent.futures.wait(tasks, 30, return_when=concurrent.futures.FIRST_EXCEPTION)
+    assert (done, rest) == ({tasks[1]}, {tasks[0]})
+    gate.open()
+
+
+def test_wait_gives_up_after_its_timeout(pool, gate):
+    one = pool(1)
+    task = one.apply_async(hold, (gate.path, 1))
+    assert concurrent.futures.wait([task], 0.05).not_done == {task}
+    with pytest.raises(concurrent.futures.TimeoutError):
+        next(concurrent.futures.as_completed([task], 0.05))
+    gate.open()
+    assert task.get() == 1
+
+
+def test_a_cancelled_task_wakes_strangers(pool, gate):
+    one = pool(1, putlocks=False)
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    task = one.apply_async(square, (1,))
+    waited = []
+    thread = threading.Thread(target=lambda: waited.append(concurrent.futures.wait([task], 30)))
+    thread.start()
+    assert task.cancel()
+    thread.join()
+    assert waited[0].done == {task}
+    gate.open()
+
+
+def test_wrap_future(pool):
+    one = pool(2, putlocks=False)
+
+    async def main():
+        tasks = [one.apply_async(square, (i,)) for i in range(50)]
+        found = await asyncio.gather(*map(asyncio.wrap_future, tasks))
+        with pytest.raises(ValueError, match="no"):
+            await asyncio.wrap_future(one.apply_async(fail))
+        return found
+
+    assert asyncio.run(main()) == [i * i for i in range(50)]
+
+
+def test_cancelling_a_wrapped_future_cancels_the_task(pool, gate):
+    one = pool(1, putlocks=False)
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    task = one.apply_async(square, (1,))
+
+    async def main():
+        wrapped = asyncio.wrap_future(task)
+        wrapped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await wrapped
+
+    asyncio.run(main())
+    eventually(task.cancelled)
+    gate.open()

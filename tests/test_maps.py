@@ -1,0 +1,196 @@
+"""map, starmap, imap, imap_unordered."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from helpers import add, eventually, fail_on_odd, hold, pid_of_worker, square
+
+import prefork
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 7, 1000])
+@pytest.mark.parametrize("name", ["map", "imap"])
+def test_results_come_in_the_order_of_the_input(pool, name, chunksize):
+    one = pool(2)
+    assert list(getattr(one, name)(square, range(300), chunksize)) == [i * i for i in range(300)]
+
+
+@pytest.mark.parametrize("chunksize", [1, 7])
+def test_imap_unordered_gives_every_result_once(pool, chunksize):
+    one = pool(2)
+    assert sorted(one.imap_unordered(square, range(300), chunksize)) == [i * i for i in range(300)]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_starmap_unpacks(pool, chunksize):
+    assert pool(2).starmap(add, [(i, 1) for i in range(20)], chunksize) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("name", ["map", "starmap", "imap", "imap_unordered"])
+def test_no_input_gives_no_results(pool, name):
+    assert list(getattr(pool(1), name)(square, [])) == []
+
+
+def test_a_slow_task_holds_back_the_ordered_only(pool, gate):
+    one = pool(2)
+    calls = [(hold, (gate.path, "slow")), *((square, (i,)) for i in range(5))]
+    unordered = one.imap_unordered(call, calls)
+    gate.arrived()
+    assert sorted(next(unordered) for _ in range(5)) == [0, 1, 4, 9, 16]
+    gate.open()
+    assert list(unordered) == ["slow"]
+    ordered = one.imap(call, calls)
+    gate.arrived()
+    with pytest.raises(prefork.TimeoutError):
+        ordered.next(0.1)
+    gate.open()
+    assert list(ordered) == ["slow", 0, 1, 4, 9, 16]
+
+
+def call(what):
+    function, args = what
+    return function(*args)
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_next_gives_up_after_its_timeout_and_loses_nothing(pool, gate, name):
+    results = getattr(pool(1), name)(hold, [gate.path] * 2)
+    for _ in range(3):
+        with pytest.raises(prefork.TimeoutError):
+            results.next(0.02)
+    gate.open(2)
+    assert len(list(results)) == 2
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("chunksize", [1, 5])
+def test_the_input_is_pulled_lazily(pool, name, chunksize):
+    one = pool(2)
+    pulled = 0
+
+    def source():
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield pulled
+
+    results = getattr(one, name)(square, source(), chunksize)
+    bound = 64 * one.limit * chunksize
+    assert pulled <= bound
+    for taken in range(1, 500):
+        next(results)
+        assert pulled <= taken + bound
+    one.flush()
+
+
+def test_an_exception_comes_in_its_turn_and_the_rest_follows(pool):
+    results = pool(2).imap(fail_on_odd, range(6))
+    seen = []
+    while True:
+        try:
+            seen.append(next(results))
+        except StopIteration:
+            break
+        except ValueError as error:
+            seen.append(error.args)
+    assert seen == [0, (1,), 2, (3,), 4, (5,)]
+
+
+def test_map_raises_the_first_exception_of_the_input(pool):
+    with pytest.raises(ValueError, match="1"):
+        pool(2).map(fail_on_odd, range(100))
+
+
+def test_a_lost_worker_fails_one_item(pool):
+    results = pool(2).imap(exit_on_three, range(6))
+    seen = []
+    while True:
+        try:
+            seen.append(next(results))
+        except StopIteration:
+            break
+        except prefork.WorkerExited as error:
+            seen.append(error.exitcode)
+    assert seen == [0, 1, 2, 9, 4, 5]
+
+
+def exit_on_three(x):
+    if x == 3:
+        os._exit(9)
+    return x
+
+
+class Broken(Exception):
+    pass
+
+
+def breaks_after(count):
+    yield from range(count)
+    raise Broken
+
+
+@pytest.mark.parametrize("count", [0, 3, 100])
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_what_the_input_raises_comes_after_the_results_before_it(pool, count, chunksize):
+    results = pool(1).imap(square, breaks_after(count), chunksize)
+    assert [next(results) for _ in range(count)] == [i * i for i in range(count)]
+    with pytest.raises(Broken):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_map_raises_what_the_input_raises(pool):
+    one = pool(1)
+    with pytest.raises(Broken):
+        one.map(square, breaks_after(5))
+    assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("chunksize", [0, -1])
+def test_a_chunk_of_nothing_is_refused(pool, chunksize):
+    with pytest.raises(ValueError, match="chunksize"):
+        pool(1).map(square, [1], chunksize)
+
+
+def test_maps_take_no_slots(pool, gate):
+    slots = prefork.Semaphore(1)
+    one = pool(1, semaphore=slots)
+    results = one.imap(hold, [gate.path] * 5)
+    gate.arrived()
+    assert slots.value == 1
+    gate.open(5)
+    assert len(list(results)) == 5
+
+
+def test_both_workers_work(pool, gate):
+    one = pool(2)
+    results = one.imap(hold, [gate.path] * 2)
+    pids = gate.arrived(2)
+    gate.open(2)
+    assert sorted(results) == sorted(pids)
+
+
+def test_maps_in_a_closed_pool_are_refused(pool):
+    one = pool(1)
+    one.close()
+    with pytest.raises(prefork.PoolClosed):
+        one.map(square, [1])
+
+
+def test_an_abandoned_iterator_harms_nobody(pool):
+    one = pool(2)
+    iterator = one.imap(square, range(10_000))
+    next(iterator)
+    del iterator
+    assert one.map(square, range(3)) == [0, 1, 4]
+
+
+def test_maps_at_the_same_time(pool):
+    one = pool(2)
+    first, second = one.imap(square, range(200)), one.imap_unordered(pid_of_worker, range(200))
+    pairs = list(zip(first, second, strict=True))
+    assert [pair[0] for pair in pairs] == [i * i for i in range(200)]
+    eventually(lambda: one.stats["tasks_unfinished"] == 0, one)

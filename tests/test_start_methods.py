@@ -1,0 +1,167 @@
+"""fork and exec: what each needs and what workers know."""
+
+from __future__ import annotations
+
+import sys
+import weakref
+
+import pytest
+from helpers import add, fail, hold, pid_of_worker, run_script, square
+
+import prefork
+
+
+@pytest.fixture(params=["fork", "exec"])
+def one(request, pool):
+    # A proxy: pytest keeps what a fixture gave until after the check for descriptors.
+    return weakref.proxy(pool(2, start_method=request.param, putlocks=False))
+
+
+def test_tasks(one):
+    assert one.map(square, range(200)) == [i * i for i in range(200)]
+    assert one.apply(add, (1, 2), {"c": 3}) == 6
+    with pytest.raises(ValueError, match="no"):
+        one.apply(fail)
+
+
+def test_restart(one):
+    before = {one.apply(pid_of_worker)}
+    one.restart()
+    assert not before & {one.apply(pid_of_worker) for _ in range(4)}
+
+
+def test_grow_and_terminate(one, gate):
+    one.grow()
+    tasks = [one.apply_async(hold, (gate.path,)) for _ in range(3)]
+    gate.arrived(3)
+    one.terminate()
+    assert all(isinstance(task.exception(), prefork.WorkerKilled) for task in tasks)
+
+
+STATE: list = []
+
+
+def test_initializer_and_its_arguments(pool):
+    one = pool(1, start_method="exec", initializer=STATE_append, initargs=(7,))
+    assert one.apply(STATE_first) == 7
+
+
+def STATE_append(value):  # noqa: N802
+    STATE.append(value)
+
+
+def STATE_first():  # noqa: N802
+    return STATE[0]
+
+
+def test_by_exec_initargs_are_pickled(pool):
+    with pytest.raises(Exception, match="pickle|local"):
+        pool(1, start_method="exec", initializer=lambda: None)
+
+
+def test_a_start_that_failed_leaves_a_pool_that_was_not_started():
+    pool = prefork.TaskPool(1, start_method="exec", initializer=lambda: None)
+    with pytest.raises(Exception, match="pickle|local"):
+        pool.start()
+    assert pool.state == "new"
+    with pytest.raises(RuntimeError, match="start"):
+        pool.apply(square, (1,))
+
+
+def is_imported(name):
+    return name in sys.modules
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_preloaded_modules_are_there_in_workers_and_not_here(pool, method):
+    name = "wsgiref.simple_server"
+    assert name not in sys.modules
+    one = pool(1, start_method=method, preload=[name])
+    assert one.apply(is_imported, (name,)) is True
+    assert name not in sys.modules
+    assert pool(1, start_method=method).apply(is_imported, (name,)) is False
+
+
+def test_a_preload_that_does_not_exist_is_no_hang(pool):
+    one = pool(1, preload=["no_such_module_at_all"], putlocks=False)
+    with pytest.raises((RuntimeError, prefork.WorkerLostError)):
+        one.apply_async(square, (1,)).get(20)
+
+
+def test_by_exec_nothing_of_the_application_is_inherited(pool, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "STATE", ["mine"])
+    assert pool(1, start_method="fork").apply(STATE_first) == "mine"
+    with pytest.raises(IndexError):
+        pool(1, start_method="exec").apply(STATE_first)
+
+
+MAIN = """
+    import sys
+    from prefork import TaskPool
+
+    def double(x):
+        return x * 2
+
+    def initialize(value):
+        global known
+        known = value
+
+    def recall():
+        return known
+
+    def main():
+        options = {"start_method": sys.argv[1], "initializer": initialize, "initargs": (5,)}
+        with TaskPool(2, **options) as pool:
+            print(pool.map(double, range(5)), pool.apply(recall))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_functions_of_main_work(tmp_path, method):
+    done = run_script(tmp_path, MAIN + "    if __name__ == '__main__':\n        main()\n", method)
+    assert (done.returncode, done.stdout) == (0, "[0, 2, 4, 6, 8] 5\n"), done.stderr
+
+
+def test_by_fork_no_guard_is_needed(tmp_path):
+    done = run_script(tmp_path, MAIN + "    main()\n", "fork")
+    assert (done.returncode, done.stdout) == (0, "[0, 2, 4, 6, 8] 5\n"), done.stderr
+
+
+def test_by_exec_a_missing_guard_is_a_clear_error_and_no_fork_bomb(tmp_path):
+    done = run_script(tmp_path, MAIN + "    main()\n", "exec")
+    assert done.returncode != 0
+    assert "__main__" in done.stderr
+    assert done.stderr.count("if __name__ == '__main__'") <= 3
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_functions_of_a_package_run_by_dash_m(tmp_path, method):
+    import subprocess
+
+    from helpers import script
+
+    (tmp_path / "pack").mkdir()
+    script(tmp_path / "pack", MAIN + "    if __name__ == '__main__':\n        main()\n", "tool.py")
+    (tmp_path / "pack" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "pack.tool", method],
+        cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "[0, 2, 4, 6, 8] 5\n"), done.stderr
+
+
+def test_a_function_of_the_interactive_prompt_is_an_error_that_names_it(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        from prefork import TaskPool
+        with TaskPool(1) as pool:
+            exec("def typed_later(): return 1", globals())
+            try:
+                pool.apply(typed_later)
+            except AttributeError as error:
+                print("typed_later" in str(error), "restart()" in str(error))
+        """,
+    )
+    assert done.stdout == "True True\n", done.stderr

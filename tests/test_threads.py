@@ -1,0 +1,145 @@
+"""One pool, many threads; many pools."""
+
+from __future__ import annotations
+
+import threading
+
+from helpers import eventually, hold, square
+
+
+def in_threads(count, function):
+    raised = []
+    begin = threading.Barrier(count)
+
+    def run(index):
+        begin.wait()
+        try:
+            function(index)
+        except BaseException as error:
+            raised.append(error)
+
+    running = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    assert raised == []
+
+
+def test_many_threads_submit_and_wait(pool):
+    one = pool(2)
+
+    def work(index):
+        for i in range(100):
+            assert one.apply(square, (index * 1000 + i,)) == (index * 1000 + i) ** 2
+
+    in_threads(8, work)
+    assert one.stats["tasks_succeeded"] == 800
+
+
+def test_many_threads_submit_at_once_with_callbacks_and_one_delivery_thread(pool):
+    for _ in range(10):
+        one = pool(2, putlocks=False)
+        results = []
+        in_threads(8, lambda i: one.apply_async(square, (i,), callback=results.append))
+        one.stop()
+        assert sorted(results) == [i * i for i in range(8)]
+        assert [t.name for t in threading.enumerate() if t.name.startswith("prefork")] == []
+
+
+def test_only_one_delivery_thread_is_started(pool):
+    one = pool(2, putlocks=False)
+    in_threads(16, lambda i: [one.apply_async(square, (i,), callback=str) for _ in range(20)])
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("prefork-delivery") == 1
+
+
+def test_threads_wait_for_the_same_task(pool, gate):
+    task = pool(1).apply_async(hold, (gate.path, 6))
+    gate.arrived()
+    found = []
+    waiting = [threading.Thread(target=lambda: found.append(task.get())) for _ in range(6)]
+    for thread in waiting:
+        thread.start()
+    gate.open()
+    for thread in waiting:
+        thread.join()
+    assert found == [6] * 6
+
+
+def test_a_waiter_is_not_held_up_by_another_that_drives(pool, gate):
+    one = pool(2)
+    slow = one.apply_async(hold, (gate.path, "slow"))
+    gate.arrived()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(slow.get()))
+    thread.start()
+    for i in range(100):
+        assert one.apply(square, (i,)) == i * i
+    assert found == []
+    gate.open()
+    thread.join()
+    assert found == ["slow"]
+
+
+def test_results_are_gathered_though_nobody_drives(pool, gate):
+    one = pool(1, putlocks=False)
+    for _ in range(300):
+        one.apply_async(square, (1,))
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()  # this test polls nothing: the workers were served all the same
+    gate.open()
+
+
+def test_maps_in_many_threads(pool):
+    one = pool(2)
+    expected = [i * i for i in range(100)]
+
+    def work(index):
+        assert one.map(square, range(100)) == expected
+        assert sorted(one.imap_unordered(square, range(100), 7)) == expected
+
+    in_threads(6, work)
+
+
+def test_two_pools_at_once(pool):
+    first, second = pool(2), pool(2)
+    pairs = [
+        (first.apply_async(square, (i,)), second.apply_async(square, (-i,))) for i in range(99)
+    ]
+    assert [(a.get(), b.get()) for a, b in pairs] == [(i * i, i * i) for i in range(99)]
+    first.terminate()
+    assert second.apply(square, (5,)) == 25
+    third = pool(1)
+    second.stop()
+    assert third.apply(square, (6,)) == 36
+
+
+def test_resize_while_others_submit(pool):
+    one = pool(2)
+
+    def work(index):
+        if index == 0:
+            for _ in range(10):
+                one.grow()
+                one.apply(square, (1,))
+                one.shrink()
+        for i in range(100):
+            assert one.apply(square, (i,)) == i * i
+
+    in_threads(4, work)
+    assert one.limit == 2
+    eventually(lambda: len(one.workers) == 2, one)
+
+
+def test_a_pool_started_in_a_thread(pool):
+    made = []
+    thread = threading.Thread(target=lambda: made.append(pool(1)))
+    thread.start()
+    thread.join()
+    assert made[0].apply(square, (3,)) == 9
+    assert made[0].apply(name_of_main_thread) == "MainThread"
+
+
+def name_of_main_thread():
+    return threading.main_thread().name

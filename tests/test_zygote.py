@@ -1,0 +1,160 @@
+"""The zygote and its standby, killed in every way."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from helpers import alive, eventually, hold, pid_of_worker, square
+
+import prefork
+
+
+def full(pool, count):
+    workers = pool.workers
+    return len(workers) == count and all(w.pid and w.state in ("idle", "running") for w in workers)
+
+
+def standing_by(pool):
+    return eventually(lambda: pool.stats["standby"], pool)
+
+
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_a_killed_zygote_costs_the_running_tasks_and_no_other(pool, gate, method):
+    one = pool(2, putlocks=False, start_method=method)
+    held = [one.apply_async(hold, (gate.path,)) for _ in range(2)]
+    pids = gate.arrived(2)
+    rest = [one.apply_async(square, (i,)) for i in range(100)]
+    zygote, standby = one.stats["zygote"], standing_by(one)
+    os.kill(zygote, signal.SIGKILL)
+    for task in held:
+        with pytest.raises(prefork.WorkerLostError, match="zygote") as caught:
+            task.get()
+        assert caught.value.zygote_lost
+        assert caught.value.pid in pids
+        assert caught.value.task_id == task.id
+    assert [task.get() for task in rest] == [i * i for i in range(100)]
+    eventually(lambda: full(one, 2), one)
+    stats = one.stats
+    assert (stats["zygote"], stats["zygotes_lost"]) == (standby, 1)
+    assert stats["application_forks"] == 1
+    assert standing_by(one) not in (zygote, standby, 0)
+    assert not any(map(alive, pids))
+    assert one.state == "running"
+
+
+def test_an_idle_pools_killed_zygote_is_noticed_by_the_log_only(pool, caplog):
+    one = pool(2)
+    one.apply(square, (1,))
+    standing_by(one)
+    with caplog.at_level("ERROR", "prefork"):
+        os.kill(one.stats["zygote"], signal.SIGKILL)
+        assert one.map(square, range(50)) == [i * i for i in range(50)]
+        eventually(lambda: one.stats["zygotes_lost"] == 1, one)
+        eventually(lambda: "has taken over" in caplog.text, one)
+
+
+def test_a_killed_standby_harms_nobody(pool, gate):
+    one = pool(1, putlocks=False)
+    held = one.apply_async(hold, (gate.path,))
+    (pid,) = gate.arrived()
+    zygote, standby = one.stats["zygote"], standing_by(one)
+    os.kill(standby, signal.SIGKILL)
+    eventually(lambda: not alive(standby))
+    gate.open()
+    assert held.get() == pid
+    assert one.map(square, range(30)) == [i * i for i in range(30)]
+    assert one.stats["zygote"] == zygote
+
+
+def test_a_killed_standby_is_replaced(pool):
+    one = pool(1)
+    standby = standing_by(one)
+    os.kill(standby, signal.SIGKILL)
+    eventually(lambda: one.stats["standby"] not in (0, standby), one)
+    os.kill(one.stats["zygote"], signal.SIGKILL)
+    assert one.apply(square, (3,), {}) == 9
+    assert one.stats["application_forks"] == 1
+
+
+def test_zygotes_killed_one_after_the_other(pool):
+    one = pool(2, putlocks=False)
+    for lost in range(1, 5):
+        standing_by(one)
+        tasks = [one.apply_async(square, (i,)) for i in range(50)]
+        os.kill(one.stats["zygote"], signal.SIGKILL)
+        for i, task in enumerate(tasks):
+            error = task.exception()
+            assert error.zygote_lost if error else task.get() == i * i, repr(error)
+        eventually(lambda lost=lost: one.stats["zygotes_lost"] == lost, one)
+        eventually(lambda: full(one, 2), one)
+    assert one.stats["application_forks"] == 1
+
+
+def test_without_zygote_and_standby_the_pool_says_so_and_restarts(pool):
+    one = pool(1, putlocks=False)
+    one.apply(square, (1,))
+    both = standing_by(one), one.stats["zygote"]
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: one.state == "degraded", one)
+    assert not one.did_start_ok()
+    with pytest.raises(RuntimeError, match=r"restart\(\)"):
+        one.apply_async(square, (1,))
+    one.restart()
+    assert one.apply(square, (4,)) == 16
+    assert one.state == "running"
+
+
+def test_a_pool_without_any_zygote_can_be_ended(pool):
+    one = pool(1, putlocks=False)
+    one.apply(square, (1,))
+    both = standing_by(one), one.stats["zygote"]
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: one.state == "degraded", one)
+    one.stop(5)
+    assert one.state == "stopped"
+
+
+@pytest.mark.parametrize("ending", ["stop", "terminate"])
+def test_a_zygote_killed_just_before_the_end_delays_nobody(pool, ending):
+    one = pool(2)
+    one.apply(square, (1,))
+    standing_by(one)
+    os.kill(one.stats["zygote"], signal.SIGKILL)
+    getattr(one, ending)()
+    assert one.state == "stopped"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_zygotes_ignore_whatever_can_be_ignored(pool, number):
+    one = pool(1)
+    pid = one.apply(pid_of_worker)
+    both = one.stats["zygote"], standing_by(one)
+    for zygote in both:
+        os.kill(zygote, number)
+    assert one.apply(pid_of_worker) == pid
+    one.grow()
+    eventually(lambda: full(one, 2), one)
+    assert (one.stats["zygote"], one.stats["standby"]) == both
+
+
+def test_a_stopped_zygote_does_not_keep_a_limit_from_killing(pool, gate):
+    one = pool(1)
+    task = one.apply_async(hold, (gate.path,), timeout=0.3)
+    (pid,) = gate.arrived()
+    zygote = one.stats["zygote"]
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        with pytest.raises(prefork.TimeLimitExceeded):
+            task.get()
+        eventually(lambda: not alive(pid), one)
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    assert one.apply(square, (2,)) == 4
