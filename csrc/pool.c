@@ -508,6 +508,7 @@ static struct pf__child *runner_of(pf_pool *pool, const struct pf__task *task)
         return NULL;
     struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
     uint64_t page = atomic_load_explicit(&child->board.segment->page, memory_order_acquire);
+    pf__child_learn_pid(pool, child);
     return page == pf__word(task->seq, 0, PF_RUNNING) ? child : NULL;
 }
 
@@ -551,7 +552,10 @@ int pf_pool_kill_job(pf_pool *pool, pid_t pid, int signal)
     pf__pool_note_claims(pool);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         struct pf__child *child = (struct pf__child *)pool->seats[i];
-        if (child->seat.state == PF_SEAT_VACANT || child->pid != pid)
+        if (child->seat.state == PF_SEAT_VACANT)
+            continue;
+        pf__child_learn_pid(pool, child);
+        if (child->pid != pid)
             continue;
         if (child->seat.held.last != NULL)
             done = end_task(pool, child->seat.held.last, signal);

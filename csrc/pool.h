@@ -124,6 +124,7 @@ int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64
                    const void *body, size_t size);
 void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
 void pf__child_exited(pf_pool *pool, struct pf__child *child, int status);
+void pf__child_learn_pid(pf_pool *pool, struct pf__child *child); /* by its own word */
 void pf__child_look(pf_pool *pool, struct pf__child *child);
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);

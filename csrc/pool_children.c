@@ -104,13 +104,28 @@ fail:;
     return -1;
 }
 
-void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
+static void watch(pf_pool *pool, struct pf__child *child, pid_t pid)
 {
+    if (child->pid != 0)
+        return;
     child->pid = pid;
     child->watch = pf__process_watch(pid);
     if (child->watch >= 0)
         (void)pf__poll_add(pool->poll, child->watch, PF_POLL_READ,
                            pf__key(PF_KEY_EXIT, child->seat.index, child->generation));
+}
+
+/* A newborn claims and speaks before the zygote's word of it is read, or if that never comes. */
+void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
+{
+    pid_t pid = child->board.segment != NULL ? atomic_load(&child->board.segment->pid) : 0;
+    if (pid > 0)
+        watch(pool, child, pid);
+}
+
+void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
+{
+    watch(pool, child, pid);
     pf__supervisor_spawned(&pool->sup, &child->seat);
 }
 
@@ -215,6 +230,7 @@ static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__
                        unsigned char *body)
 {
     pf_event event;
+    pf__child_learn_pid(pool, child);
     switch (frame->type) {
     case PF_FRAME_UP:
         event = pf__child_event(child, PF_EVENT_WORKER_UP);
@@ -266,6 +282,7 @@ static void drain_ring(pf_pool *pool, struct pf__child *child)
     uint64_t tail = pf__results_tail(&child->board);
     if (tail == child->board.cursor)
         return;
+    pf__child_learn_pid(pool, child);
     /* A worker claims before it delivers, so after this every claim behind these results is known.
      */
     pf__pool_note_claims(pool);
@@ -306,6 +323,7 @@ void pf__child_look(pf_pool *pool, struct pf__child *child)
     struct pf__segment *segment = child->board.segment;
     if (segment == NULL)
         return;
+    pf__child_learn_pid(pool, child);
     uint64_t page = atomic_load_explicit(&segment->page, memory_order_acquire);
     int64_t started = atomic_load_explicit(&segment->started_at, memory_order_relaxed);
     pf__supervisor_page_seen(&pool->sup, &child->seat, page, started);

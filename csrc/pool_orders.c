@@ -29,13 +29,9 @@ void pf__pool_event(pf_pool *pool, const pf_event *event)
 
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type)
 {
-    int32_t pid = child->pid;
-    /* It can speak before the zygote has told its pid; then its own word must do. */
-    if (pid == 0 && child->board.segment != NULL)
-        pid = atomic_load(&child->board.segment->pid);
     return (pf_event){.type = type,
                       .slot = child->seat.index,
-                      .pid = pid,
+                      .pid = child->pid,
                       .status = -1,
                       .zygote_lost = child->zygote_lost};
 }

@@ -43,6 +43,7 @@ pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_
     if (!watching_forks && pthread_atfork(NULL, NULL, mark_copy) != 0)
         goto fail;
     watching_forks = 1;
+    forked_copy = 0; /* a task of a worker may start a pool: this one is nobody's copy */
     pf__process_name("prefork-worker");
     pf__process_prefer_oom();
     return worker;

@@ -29,11 +29,10 @@ class Delivery:
     """What a pool does with events; one per pool, in the pool's own state, without a thread."""
 
     def __init__(self, pool: Any) -> None:
-        self._pool = weakref.proxy(pool)
+        self._pool: Any = weakref.proxy(pool)
         self.tasks: dict[int, Task[Any]] = {}
         self._early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
         self._events: deque[Event] = deque()
-        self._interrupted = 0  # the task whose unpickling was interrupted by Ctrl-C
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.failed_starts = 0
         self.initializer_error: InitializerError | None = None
@@ -49,6 +48,10 @@ class Delivery:
             _core.OUTSIDER: self._outsider,
         }
 
+    def relink(self, pool: Any) -> None:
+        """Hold the pool itself, for its last act."""
+        self._pool = pool
+
     def apply(self, events: list[Event]) -> None:
         """Resolve what the events are about. No user code runs here, but for unpickling.
 
@@ -61,11 +64,7 @@ class Delivery:
                 event = self._events.popleft()
             except IndexError:
                 break
-            try:
-                self._handlers[event[0]](event)
-            except KeyboardInterrupt:
-                self._events.appendleft(event)  # Ctrl-C, while a result was unpickled
-                raise
+            self._handlers[event[0]](event)
 
     def run_callbacks(self) -> int:
         """Call what is due; how many that was. Several threads may do so at a time."""
@@ -116,11 +115,7 @@ class Delivery:
     def _settle(self, task: Task[Any], event: Event) -> None:
         """Resolve a task, give back its slot, and put its callbacks in the queue."""
         outcome = event[1]
-        try:
-            result, error = self._outcome_of(task, event)
-        except KeyboardInterrupt:
-            self.tasks[event[2]] = task
-            raise
+        result, error = self._outcome_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
             task._accepted_by = event[4]
         if task._holds_slot:
@@ -139,9 +134,6 @@ class Delivery:
             try:
                 return codec.decode_result(data), None
             except BaseException as error:  # fails this task only, even if it is a SystemExit
-                if isinstance(error, KeyboardInterrupt) and self._interrupted != event[2]:
-                    self._interrupted = event[2]  # if it comes again, it is the result that raises
-                    raise
                 failed = TypeError(f"the result of {task.name} cannot be unpickled: {error!r}")
                 failed.__cause__ = error
                 return None, failed
@@ -210,6 +202,9 @@ class Delivery:
             return
         self._pool.logger.error("zygote %d died, and there is no standby", event[4])
         self.zygote_missing = True
+        self._pool._fail_waiting(
+            RuntimeError(f"{self._pool!r} has lost its zygote and its standby: call restart()")
+        )
 
     def _outsider(self, event: Event) -> None:
         self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
@@ -228,7 +223,10 @@ def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> 
         try:
             alive._look()
             alive._delivery.run_callbacks()
-        except Exception:
+        except BaseException:
             if not stopping.is_set():
                 alive.logger.exception("the delivery thread of %r met an error", alive)
         del alive
+    alive = pool()
+    if alive is not None:  # what is still due is due here, not in the thread that ends the pool
+        alive._delivery.run_callbacks()

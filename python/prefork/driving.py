@@ -31,7 +31,7 @@ class Driving:
         self._driven = False  # the core's driver thread was started
         self._pid = 0  # of the process that started the pool
         self._thread: threading.Thread | None = None
-        self._stopping = threading.Event()
+        self._serving: dict[str, tuple[threading.Thread, threading.Event]] = {}
         self._calling_back: set[int] = set()  # threads that run callbacks now
         self._raised: list[BaseException] = []  # what callbacks raised and poll or join will raise
 
@@ -63,6 +63,8 @@ class Driving:
         self._check_started()
         if self._finished:
             return 0
+        if self._is_copy():
+            raise PoolClosed("this process is a fork of the one that started the pool")
         events = self._core.poll(timeout, self._core.rouses())
         self._take(events)
         if self._guest:
@@ -104,14 +106,17 @@ class Driving:
         if self._guest or self._thread is not None or self._finished:
             return
         self._core.drive_in_background()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(
+        stopping = threading.Event()
+        thread = threading.Thread(
             target=self._serve,
-            args=(weakref.ref(self), self._core, self._stopping),
+            args=(weakref.ref(self), self._core, stopping),
             name="prefork-delivery",
             daemon=True,
         )
-        self._thread.start()
+        # Two threads may come here at once; setdefault decides which of them starts it.
+        if self._serving.setdefault("delivery", (thread, stopping))[0] is thread:
+            self._thread = thread
+            thread.start()
 
     @staticmethod
     def _serve(pool: weakref.ref[Driving], core: CorePool, stopping: threading.Event) -> None:
@@ -123,10 +128,11 @@ class Driving:
 
     def _stop_thread(self) -> None:
         """End the delivery thread after the callback it is in; a callback may ask for it, too."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        thread, stopping = self._serving.pop("delivery", (None, None))
+        self._thread = None
+        if thread is None or stopping is None:
             return
-        self._stopping.set()
+        stopping.set()
         self._core.rouse_gatherer()
         if thread is not threading.current_thread():
             thread.join()

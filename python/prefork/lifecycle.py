@@ -161,6 +161,8 @@ class Lifecycle(Driving):
             self._abandon("was collected")
 
     def _abandon(self, how: str) -> None:
+        # The collector has cleared weak references to us before it called __del__.
+        self._delivery.relink(self)
         open_tasks = len(self._delivery.tasks)
         warnings.warn(
             f"{self!r} {how} while it was running, with {open_tasks} open tasks",

@@ -37,6 +37,7 @@ class MapIterator(Iterator[Any]):
     ) -> None:
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+        pool._check_usable()
         self._pool = pool
         self._target = target
         self._input: Iterator[Any] = iter(iterable)

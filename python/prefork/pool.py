@@ -140,7 +140,7 @@ class TaskPool(Lifecycle):
             tuple(args),
             kwargs,
             timeout=timeout,
-            slot=self.putlocks,
+            slot=self.putlocks and self.limit > 0,
             wait=waitforslot is not False,
             callback=callback,
             error_callback=error_callback,
