@@ -8,6 +8,7 @@ import statistics
 import time
 
 import pytest
+
 from prefork import TaskPool
 
 TASKS = 100_000

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Gate, descriptors, eventually, leftovers, threads
 
+from helpers import Gate, descriptors, eventually, leftovers, threads
 from prefork import TaskPool
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from helpers import eventually, fail, hold, pid_of_worker, spin, square
 
 

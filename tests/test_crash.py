@@ -9,6 +9,8 @@ import subprocess
 import time
 
 import pytest
+
+import prefork
 from helpers import (
     alive,
     eventually,
@@ -21,8 +23,6 @@ from helpers import (
     script_environment,
     square,
 )
-
-import prefork
 
 
 def full(pool, count):
@@ -148,9 +148,11 @@ def test_a_worker_that_dies_around_its_delivery_settles_the_task_once(pool):
     one = pool(2, putlocks=False)
     ends = []
     tasks = [
-        one.apply_async(die_delivering, (10_000_000,), callback=ends.append, error_callback=ends.append)
+        one.apply_async(
+            die_delivering, (10_000_000,), callback=ends.append, error_callback=ends.append
+        )
         for _ in range(10)
-    ]  # fmt: skip
+    ]
     for task in tasks:
         task.wait()
     one.stop()

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import prefork
 import pytest
+
+import prefork
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""The edges: before, after, forgotten, forked, at the interpreter's exit; and what workers inherit."""
+"""The edges: before, after, forgotten, forked, at the interpreter's exit; what workers inherit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import subprocess
 import warnings
 
 import pytest
-from helpers import alive, eventually, hold, run_script, script, script_environment, square
 
 import prefork
+from helpers import alive, eventually, hold, run_script, script, script_environment, square
 from prefork import TaskPool
 
 CALLS = {

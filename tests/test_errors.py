@@ -9,9 +9,9 @@ import pickle
 import threading
 
 import pytest
-from helpers import fail, pid_of_worker, square
 
 import prefork
+from helpers import fail, pid_of_worker, square
 from prefork import errors
 
 

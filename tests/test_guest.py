@@ -10,9 +10,9 @@ import threading
 
 import pytest
 import uvloop
-from helpers import eventually, hold, pid_of_worker, square, threads
 
 import prefork
+from helpers import eventually, hold, pid_of_worker, square, threads
 
 
 async def nothing():

@@ -8,6 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
+
+import prefork
 from helpers import (
     alive,
     eventually,
@@ -21,8 +23,6 @@ from helpers import (
     pid_of_worker,
     square,
 )
-
-import prefork
 from prefork import TaskPool
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from helpers import add, eventually, fail_on_odd, hold, pid_of_worker, square
 
 import prefork
+from helpers import add, eventually, fail_on_odd, hold, pid_of_worker, square
 
 
 @pytest.mark.parametrize("chunksize", [1, 2, 7, 1000])

@@ -6,9 +6,9 @@ import sys
 import weakref
 
 import pytest
-from helpers import add, fail, hold, pid_of_worker, run_script, square
 
 import prefork
+from helpers import add, fail, hold, pid_of_worker, run_script, square
 
 
 @pytest.fixture(params=["fork", "exec"])

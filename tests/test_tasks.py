@@ -12,9 +12,9 @@ import threading
 import time
 
 import pytest
-from helpers import add, alive, eventually, fail, hold, pid_of_worker, spin, square
 
 import prefork
+from helpers import add, alive, eventually, fail, hold, pid_of_worker, spin, square
 
 
 def test_apply_returns_what_the_function_returns(pool):

@@ -6,9 +6,9 @@ import os
 import signal
 
 import pytest
-from helpers import alive, eventually, hold, pid_of_worker, square
 
 import prefork
+from helpers import alive, eventually, hold, pid_of_worker, square
 
 
 def full(pool, count):

@@ -38,8 +38,7 @@ void test_fail(const char *file, int line, const char *what)
 void test_fail_eq(const char *file, int line, const char *what, long long a, long long b)
 {
     int error = errno;
-    fprintf(stderr, "%s:%d: %s: %lld, %lld (errno: %s)\n", file, line, what, a, b,
-            strerror(error));
+    fprintf(stderr, "%s:%d: %s: %lld, %lld (errno: %s)\n", file, line, what, a, b, strerror(error));
     _exit(1);
 }
 

@@ -16,8 +16,7 @@ struct test {
 
 void test_register(struct test *test);
 _Noreturn void test_fail(const char *file, int line, const char *what);
-_Noreturn void test_fail_eq(const char *file, int line, const char *what, long long a,
-                            long long b);
+_Noreturn void test_fail_eq(const char *file, int line, const char *what, long long a, long long b);
 
 #define TEST_SLOW(name, seconds)                                                                   \
     static void name(void);                                                                        \

@@ -79,9 +79,9 @@ static inline void side_obey(struct side *side)
             side->settled(order.task);
             break;
         case PF_ORDER_LOOK_SLOT:
-            pf__supervisor_slot_seen(&side->sup, order.seq,
-                                     atomic_load_explicit(pf__ring_word(&side->ring, order.seq),
-                                                          memory_order_acquire));
+            pf__supervisor_slot_seen(
+                &side->sup, order.seq,
+                atomic_load_explicit(pf__ring_word(&side->ring, order.seq), memory_order_acquire));
             break;
         case PF_ORDER_PUBLISH:
             body[0] = order.task->id;
@@ -105,9 +105,9 @@ static inline void side_note_claims(struct side *side)
 {
     struct pf__supervisor *sup = &side->sup;
     while (sup->head < sup->tail &&
-           pf__supervisor_slot_seen(sup, sup->head,
-                                    atomic_load_explicit(pf__ring_word(&side->ring, sup->head),
-                                                         memory_order_acquire)))
+           pf__supervisor_slot_seen(
+               sup, sup->head,
+               atomic_load_explicit(pf__ring_word(&side->ring, sup->head), memory_order_acquire)))
         ;
     atomic_store_explicit(&side->ring.pool->head, sup->head, memory_order_relaxed);
 }
@@ -151,8 +151,8 @@ static inline int side_drain(struct side *side, struct side_worker *worker,
     int got, count = 0;
     atomic_store_explicit(&worker->board.segment->rung, 0, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
-    if (tail == worker->board.cursor && (tail = pf__results_tail(&worker->board)) ==
-                                            worker->board.cursor)
+    if (tail == worker->board.cursor &&
+        (tail = pf__results_tail(&worker->board)) == worker->board.cursor)
         return 0;
     side_note_claims(side);
     while ((got = pf__results_take(&worker->board, tail, &record, &data)) > 0) {

@@ -136,7 +136,7 @@ TEST_SLOW(killed_after_every_instruction, 60)
     for (k = 0; k < length; k += stride == 1 ? 1 : 1 + random() % (2 * stride - 1)) {
         got = life(k);
         if (got < 0)
-            continue; /* a signal mask call more or less */
+            continue;         /* a signal mask call more or less */
         CHECK(got >= before); /* later never means less far */
         before = got;
         counts[got]++;
