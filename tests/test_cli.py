@@ -266,6 +266,8 @@ def begun(here: Path) -> subprocess.Popen[str]:
 def test_first_interrupt_drains(here: Path) -> None:
     with begun(here) as process:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everybody gets it
+        assert process.stderr is not None
+        assert "interrupted" in process.stderr.readline()
         (here / "a.go").write_text("went on")
         out, err = process.communicate(timeout=LIMIT)
     assert [json.loads(line) for line in out.splitlines()] == [{"input": "a", "result": "went on"}]

@@ -126,8 +126,13 @@ def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fas
     """Everything from the first input to the last record. Raises InitializerError,
     BrokenPipeError and KeyboardInterrupt."""
     while True:
-        if stop.count:
+        if stop.count and not walk.draining:
             walk.drain()
+            print(
+                "prefork: interrupted; finishing what runs (Ctrl-C again: end now)",
+                file=sys.stderr,
+                flush=True,
+            )
         while walk.room and (text := source.next()) is not None:
             walk.submit(text)
         walk.pool.poll()
