@@ -4,7 +4,9 @@ PYTHON ?= python3
 VERSIONS := 3.10 3.11 3.12 3.13
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.py python/prefork/*.p*) CMakeLists.txt pyproject.toml
+LINT := .venv-lint/bin
+SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.p* python/prefork/*/*.py) CMakeLists.txt \
+           pyproject.toml
 SEEDS := tests/c/seeds.txt
 CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
@@ -42,30 +44,30 @@ test: test-c test-python ## C tests, a short simulation, the Python suite
 
 test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a random one
 	$(CMAKE) -B build/c
-	$(BIN)/cmake --build build/c
+	$(BIN)/cmake --build build/c --parallel 2
 	$(BIN)/ctest --test-dir build/c --output-on-failure
 	build/c/tests/c/simulate --seeds $(SEEDS)
 	build/c/tests/c/simulate --steps 1000000
 
-test-python: $(VENV)/installed ## the Python suite on $(PYTHON)
+test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
 test-hard: test-address test-thread ## sanitizers, crash points, a longer simulation
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
-	$(BIN)/cmake --build build/address
+	$(BIN)/cmake --build build/address --parallel 2
 	$(BIN)/ctest --test-dir build/address --output-on-failure
 	build/address/tests/c/simulate --steps 3000000
 
 test-thread: $(VENV)/tools ## C tests under TSan
 	$(CMAKE) -B build/thread -DPF_SANITIZE=thread
-	$(BIN)/cmake --build build/thread
+	$(BIN)/cmake --build build/thread --parallel 2
 	$(BIN)/ctest --test-dir build/thread --output-on-failure
 
 simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
 	$(CMAKE) -B build/c
-	$(BIN)/cmake --build build/c
+	$(BIN)/cmake --build build/c --parallel 2
 	build/c/tests/c/simulate --steps $(or $(STEPS),100000000)
 
 test-all: ## the Python suite on every supported Python; fails on a missing one
@@ -79,14 +81,19 @@ wheel: $(VENV)/tools ## sdist and wheel, and the wheel tried in an empty venv wi
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0
 
-lint: $(VENV)/tools ## ruff, mypy --strict, clang-format, clang-tidy
-	$(BIN)/python -m pip install --quiet '.[lint]'
-	$(BIN)/ruff check python tests bench examples tools
-	$(BIN)/ruff format --check python tests bench examples tools
-	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+# The linters' versions are pinned in pyproject.toml; a venv of their own keeps them out of the tests.
+.venv-lint/installed: pyproject.toml | check-host
+	$(PYTHON) -m venv .venv-lint
+	$(LINT)/python -m pip install --quiet '.[lint]'
+	@touch $@
+
+lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, clang-tidy
+	$(LINT)/ruff check python tests bench examples tools
+	$(LINT)/ruff format --check python tests bench examples tools
+	$(LINT)/mypy
+	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
 	$(CMAKE) -B build/c -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
-	$(BIN)/clang-tidy --quiet -p build/c csrc/*.c
+	$(LINT)/clang-tidy --quiet -p build/c csrc/*.c
 
 ci: ## what CI runs
 	$(MAKE) test
@@ -95,4 +102,4 @@ ci: ## what CI runs
 	$(MAKE) wheel
 
 clean: ## remove what was built
-	rm -rf build dist $(VENV) .venvs
+	rm -rf build dist $(VENV) .venv-lint .venvs

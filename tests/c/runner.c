@@ -62,16 +62,25 @@ static int nothing_left(void)
     return 0;
 }
 
-/* Every process of the test is in its group, unless it took pains to leave. */
-static void kill_rest(pid_t group)
+/* The test and all below it, also those that left its group: the children of one that is killed
+ * become ours, and are found in the next round. */
+static void kill_rest(void)
 {
-    kill(-group, SIGKILL);
-    for (int i = 0; i < 1000; i++) {
-        pid_t got = waitpid(-1, NULL, WNOHANG);
-        if (got < 0)
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    for (int round = 0; round < 5000; round++) {
+        int child;
+        FILE *children = fopen(path, "re");
+        while (children != NULL && fscanf(children, "%d", &child) == 1)
+            kill(child, SIGKILL);
+        if (children != NULL)
+            fclose(children);
+        pid_t got;
+        while ((got = waitpid(-1, NULL, WNOHANG)) > 0)
+            ;
+        if (got < 0 && errno == ECHILD)
             return;
-        if (got == 0)
-            pause_ms(1);
+        pause_ms(1);
     }
 }
 
@@ -93,9 +102,12 @@ static int run(const struct test *test)
 {
     int status = 0;
     fflush(stdout);
-    pid_t pid = fork();
+    pid_t runner = getpid(), pid = fork();
     if (pid == 0) {
         setpgid(0, 0);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* ctest's limit and Ctrl-C end only the runner */
+        if (getppid() != runner)
+            _exit(1);
         test->run();
         exit(0); /* not _exit: a leak checker has its say now */
     }
@@ -114,7 +126,7 @@ static int run(const struct test *test)
     else if (!nothing_left())
         fault = "leaves a process behind";
     if (fault != NULL)
-        kill_rest(pid);
+        kill_rest();
     printf("%-40s %s\n", test->name, fault != NULL ? fault : "ok");
     return fault == NULL;
 }
