@@ -81,7 +81,7 @@ wheel: $(VENV)/tools ## sdist and wheel, and the wheel tried in an empty venv wi
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0
 
-# The linters' versions are pinned in pyproject.toml; a venv of their own keeps them out of the tests.
+# A venv of their own keeps the linters and what they need out of the tests.
 .venv-lint/installed: pyproject.toml | check-host
 	$(PYTHON) -m venv .venv-lint
 	$(LINT)/python -m pip install --quiet '.[lint]'
