@@ -1,6 +1,8 @@
 /* What the files pool*.c and driver.c share: the pool's parts, and who does what.
  *
- *   pool.c           life, submit, poll: the calls of prefork.h
+ *   pool.c           life and tasks: the calls of prefork.h
+ *   pool_poll.c      driving: one turn, waiting for the next, whose turn it is
+ *   pool_facts.c     what the pool tells about itself
  *   pool_orders.c    carries out what the supervisor orders; gives events
  *   pool_children.c  worker processes as the application sees them: spawn, drain, death
  *   pool_zygotes.c   zygotes: birth, requests, death, the standby's turn
@@ -22,6 +24,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 
 struct pf__job { /* a task, its call's bytes and its result's */
     struct pf__task task;
@@ -63,6 +66,7 @@ struct pf_pool {
     pf_pool *next, *previous; /* all pools of this process, for pool_atfork.c */
     int dead;                 /* we are in a forked copy */
     int started, closed, guest;
+    _Atomic int ended; /* shut down: the poll and all descriptors are gone, the facts remain */
     struct pf__supervisor sup;
     struct pf__ring ring;
     struct pf__poll *poll;
@@ -87,7 +91,7 @@ struct pf_pool {
     uint32_t followers;
     sem_t followed; /* posted once for each follower when there may be something for it */
     _Atomic uint64_t rouses;
-    _Atomic uint32_t pollers; /* threads in pf_pool_poll */
+    _Atomic uint32_t pollers; /* threads in pf_pool_poll or pf_pool_rouse */
     sem_t gathered;
     _Atomic uint32_t gathering; /* 1: the gatherer was told */
 
@@ -102,7 +106,16 @@ struct pf_pool {
 };
 
 /* pool.c */
-void pf__pool_advance(pf_pool *pool); /* notes claims, takes results, carries out orders */
+/* The lock held: the task's worker, if its call is running now. */
+struct pf__child *pf__pool_runner(pf_pool *pool, const struct pf__task *task);
+
+/* pool_poll.c */
+int pf__pool_enter(pf_pool *pool); /* 0 with the lock held, or -1 with errno */
+void pf__pool_leave(pf_pool *pool);
+int pf__pool_refused(void); /* by enter: 0 if the pool has ended, for then there is nothing to do */
+void pf__pool_turn_out(pf_pool *pool); /* when it returns nobody polls, and nobody will */
+void pf__pool_publish(pf_pool *pool);  /* carries out orders, calls sleepers */
+void pf__pool_advance(pf_pool *pool);  /* notes claims, takes results, carries out orders */
 /* In the role: waits, and handles what came. Without `listen` no worker rings for a result. */
 int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen);
 void pf__pool_pass_role(pf_pool *pool); /* to a follower, or the driver */

@@ -132,7 +132,8 @@ int pf_pool_close(pf_pool *pool);
 int pf_pool_retire(pf_pool *pool, int at_once);
 /* Settles every task and kills every worker by `signal`, and SIGKILL after the grace. */
 int pf_pool_terminate(pf_pool *pool, int signal);
-/* Ends the driver and the zygotes, and with them whatever worker is left, and waits for that. */
+/* Ends the driver and the zygotes, and with them whatever worker is left, waits for that, and
+ * closes every descriptor. Of an ended pool only the facts can be asked. */
 void pf_pool_shut_down(pf_pool *pool);
 
 typedef enum {

@@ -84,6 +84,11 @@ void pf__ring_close(struct pf__ring *ring)
     pf__memory_unmap(ring->words, ring->words_size);
     ring->pool = NULL;
     ring->words = NULL;
+    pf__ring_close_fds(ring);
+}
+
+void pf__ring_close_fds(struct pf__ring *ring)
+{
     if (ring->pool_fd >= 0)
         close(ring->pool_fd);
     if (ring->words_fd >= 0)

@@ -63,6 +63,7 @@ int pf__ring_create(struct pf__ring *ring, uint32_t slots, uint32_t body_size);
 /* In a worker: maps what the pool created, and closes the descriptors. 0, or -1 with errno. */
 int pf__ring_open(struct pf__ring *ring, int pool_fd, int words_fd);
 void pf__ring_close(struct pf__ring *ring);
+void pf__ring_close_fds(struct pf__ring *ring); /* no more workers will be given it */
 
 static inline _Atomic uint64_t *pf__ring_word(const struct pf__ring *ring, uint64_t seq)
 {

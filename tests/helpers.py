@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +229,20 @@ def run_script(directory: Path, text: str, *args: str, **options: Any) -> Any:
         env=script_environment(),
         **options,
     )
+
+
+@contextlib.contextmanager
+def launched(command: list[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A program in a session of its own, which is over, with all that is in it, when the block is:
+    a test that fails must not wait for what it has failed to end."""
+    options.setdefault("env", script_environment())
+    with subprocess.Popen(command, start_new_session=True, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
 
 
 def script_environment() -> dict[str, str]:

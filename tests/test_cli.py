@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from helpers import launched
 
 COMMAND = [sys.executable, "-m", "prefork", "map"]
 LIMIT = 40  # seconds, for anything
@@ -246,21 +248,20 @@ def test_without_rich(here: Path) -> None:
 # ---- Ctrl-C, and a reader that goes away -------------------------------------------------------
 
 
-def launch(here: Path, *args: str, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *args], cwd=here, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **options,
-    )  # fmt: skip
+def launch(here: Path, *args: str) -> Any:
+    pipe = subprocess.PIPE
+    command = [*COMMAND, *args]
+    return launched(command, cwd=here, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def begun(here: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def begun(here: Path) -> Iterator[Any]:
     """A run of one worker that is inside of its first call, of three."""
     for name in ("a.begun", "a.go"):
         os.mkfifo(here / name)
-    process = launch(here, "functions:waits", "--workers", "1", "a", "b", "c")
-    (here / "a.begun").read_text()
-    return process
+    with launch(here, "functions:waits", "--workers", "1", "a", "b", "c") as process:
+        (here / "a.begun").read_text()
+        yield process
 
 
 def test_first_interrupt_drains(here: Path) -> None:

@@ -17,10 +17,10 @@ from helpers import (
     exit_now,
     hold,
     kill_self,
+    launched,
     pid_of_worker,
     run_script,
     script,
-    script_environment,
     square,
 )
 
@@ -214,7 +214,7 @@ BUSY = """
 @pytest.mark.parametrize("how", ["alone", "with a stopped zygote"])
 def test_nothing_survives_an_application_that_is_killed(tmp_path, gate, method, how):
     command = [*script(tmp_path, BUSY), gate.path, method]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=script_environment()) as process:
+    with launched(command, stdout=subprocess.PIPE) as process:
         pids = [*map(int, process.stdout.readline().split()), *gate.arrived(3)]
         assert all(map(alive, pids))
         if how != "alone":
@@ -249,9 +249,7 @@ def test_nothing_survives_an_application_that_leaves_by_os_exit(tmp_path):
 
 def test_sigterm_to_the_whole_group_leaves_no_process(tmp_path, gate):
     command = [*script(tmp_path, BUSY), gate.path, "fork"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=script_environment(), start_new_session=True
-    ) as process:
+    with launched(command, stdout=subprocess.PIPE) as process:
         pids = [*map(int, process.stdout.readline().split()), *gate.arrived(3)]
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
@@ -278,9 +276,7 @@ def test_a_warm_stop_survives_sigterm_to_the_whole_group(tmp_path, gate):
         ),
         gate.path,
     ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=script_environment(), start_new_session=True
-    ) as process:
+    with launched(command, stdout=subprocess.PIPE) as process:
         (pid,) = gate.arrived()
         os.killpg(process.pid, signal.SIGTERM)
         gate.open()
@@ -308,9 +304,7 @@ def test_interrupts_of_the_group_reach_get_and_no_worker(tmp_path, gate):
         ),
         gate.path,
     ]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env=script_environment(), start_new_session=True
-    ) as process:
+    with launched(command, stdout=subprocess.PIPE) as process:
         (pid,) = gate.arrived()
         assert process.stdout.readline() == b"ready\n"
         eventually(lambda: waits(process.pid))
@@ -329,9 +323,7 @@ def waits(pid):
 
 def test_ctrl_c_ends_a_program_that_waits(tmp_path, gate):
     command = [*script(tmp_path, BUSY), gate.path, "fork"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=script_environment()
-    ) as process:
+    with launched(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         pids = [*map(int, process.stdout.readline().split()), *gate.arrived(3)]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)

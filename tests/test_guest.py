@@ -190,3 +190,26 @@ def test_an_epoll_that_is_edge_triggered_misses_nothing(pool):
                 pass
     epoll.close()
     assert done == [i * i for i in range(50)]
+
+
+def test_a_pool_that_ends_takes_its_leave_of_the_loop(pool):
+    class Loop:
+        def __init__(self):
+            self.readers = {}
+
+        def add_reader(self, fd, callback):
+            self.readers[fd] = callback
+
+        def remove_reader(self, fd):
+            del self.readers[fd]
+
+    loop, gone = Loop(), Loop()
+    gone.remove_reader = None  # a loop that cannot be spoken to any more
+    one = pool(1)
+    one.register_with_event_loop(loop)
+    one.register_with_event_loop(gone)
+    assert list(loop.readers) == [one.fileno()]
+    one.stop()
+    assert loop.readers == {}
+    with pytest.raises(prefork.PoolClosed):
+        one.fileno()

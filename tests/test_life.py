@@ -12,6 +12,7 @@ import pytest
 import prefork
 from helpers import (
     alive,
+    descriptors,
     eventually,
     hold,
     hold_stubbornly,
@@ -702,6 +703,19 @@ def test_a_started_pool_has_nothing_but_its_processes():
         eventually(lambda: full(pool, 2) and pool.stats["standby"], pool)
         own = {pool.stats["zygote"], pool.stats["standby"], *pids(pool)}
         assert leftovers() - before == own
+
+
+@pytest.mark.parametrize("ending", ["stop", "terminate"])
+@pytest.mark.parametrize("guest", [False, True])
+def test_a_pool_that_has_ended_holds_no_descriptor(pool, ending, guest):
+    before = descriptors()
+    one = pool(2)
+    if guest:
+        one.fileno()
+    one.apply(square, (1,))
+    getattr(one, ending)()
+    assert descriptors() == before
+    assert one.stats["tasks_succeeded"] == 1
 
 
 def test_the_package_knows_its_version():

@@ -427,6 +427,32 @@ def test_a_semaphore_passed_in_is_released_once_per_task(pool):
     assert (slots.acquired, slots.released, slots.value) == (30, 30, 2)
 
 
+@pytest.mark.parametrize("how", ["waitforslot=False", "putlocks=False", "guest", "no workers"])
+def test_a_semaphore_that_the_caller_has_acquired_is_released_once_per_task(pool, how):
+    slots = Counting(100)
+    one = pool(0 if how == "no workers" else 2, semaphore=slots, putlocks=how != "putlocks=False")
+    if how == "guest":
+        one.fileno()
+    options = {"waitforslot": False} if how == "waitforslot=False" else {}
+    for _ in range(30):
+        assert slots.acquire()
+    tasks = [one.apply_async(square if i % 3 else fail, (i,), **options) for i in range(30)]
+    if how == "no workers":
+        one.grow(1)
+    for task in tasks:
+        task.wait()
+    assert (slots.acquired, slots.released) == (30, 30)
+
+
+def test_a_semaphore_that_cannot_grow_is_left_as_it_is(pool):
+    slots = threading.BoundedSemaphore(1)
+    one = pool(1, semaphore=slots)
+    one.grow(2)
+    one.shrink()
+    assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
+    assert one.apply(square, (3,)) == 9
+
+
 def test_a_refused_task_gives_its_slot_back(pool):
     slots = Counting(1)
     one = pool(1, semaphore=slots)

@@ -87,7 +87,8 @@ cdef class CorePool:
             PyErr_SetFromErrno(OSError)
         return task
 
-    def poll(self, timeout, uint64_t rouses):
+    # Into a deque of the caller's, so that no signal handler can come between taking and keeping.
+    def poll(self, timeout, uint64_t rouses, found not None):
         cdef int64_t ns = nanoseconds(timeout)
         cdef pf.pf_event events[BATCH]
         cdef int count, i
@@ -95,16 +96,15 @@ cdef class CorePool:
             count = pf.pf_pool_poll(self.pool, events, BATCH, ns, rouses)
         if count < 0 and errno == EINTR:
             PyErr_CheckSignals()
-            return []
+            return 0
         check(count)
-        cdef list found = []
         try:
             for i in range(count):
                 found.append(as_tuple(&events[i]))
         finally:
             for i in range(count):
                 pf.pf_event_clear(&events[i])
-        return found
+        return count
 
     def rouses(self):
         return pf.pf_pool_rouses(self.pool)

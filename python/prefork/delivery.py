@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from . import _core, codec
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ._cython import Event
     from .task import Task
 
+TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
 PATIENCE = 3  # initializers that must fail in a row before the waiting tasks are failed
 
 
@@ -32,7 +34,9 @@ class Delivery:
         self._pool: Any = weakref.proxy(pool)
         self.tasks: dict[int, Task[Any]] = {}
         self._early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
-        self._events: deque[Event] = deque()
+        self.events: deque[Event] = deque()
+        self._next_event = iter(self.events.popleft, None)
+        self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.failed_starts = 0
         self.initializer_error: InitializerError | None = None
@@ -52,19 +56,36 @@ class Delivery:
         """Hold the pool itself, for its last act."""
         self._pool = pool
 
-    def apply(self, events: list[Event]) -> None:
+    def apply(self) -> None:
         """Resolve what the events are about. No user code runs here, but for unpickling.
 
         They wait in a deque of the pool's: a signal handler that interrupts this and waits for a
-        task of the same batch finds the rest there, and goes on with it.
+        task of the same batch finds the rest there, and goes on with it. If the handler raises, as
+        for Ctrl-C, the event in hand goes back there.
         """
-        self._events.extend(events)
-        while self._events:
-            try:
-                event = self._events.popleft()
-            except IndexError:
-                break
-            self._handlers[event[0]](event)
+        hand: list[Event] = []
+        task: Task[Any] | None = None
+        try:
+            while self.events:
+                hand.clear()
+                # Out of the deque and into our hand within one call into C: no handler in between.
+                try:
+                    hand.extend(islice(self._next_event, 1))
+                except IndexError:
+                    break
+                event = hand[0]
+                task = self.tasks.get(event[2])
+                self._handlers[event[0]](event)
+        except BaseException:
+            if hand and hand[0][0] == _core.DONE:
+                task = self.tasks.get(hand[0][2], task)
+                if task is not None and task._number == hand[0][2] and not task._is_delivered:
+                    self.tasks[task._number] = task
+                    self.events.appendleft(hand[0])
+            raise
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
 
     def run_callbacks(self) -> int:
         """Call what is due; how many that was. Several threads may do so at a time."""
@@ -113,35 +134,56 @@ class Delivery:
             self._settle(task, event)
 
     def _settle(self, task: Task[Any], event: Event) -> None:
-        """Resolve a task, give back its slot, and put its callbacks in the queue."""
+        """Resolve a task, give back its slot, and put its callbacks in the queue. Done again from
+        the start where Ctrl-C has broken it off."""
         outcome = event[1]
         result, error = self._outcome_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
             task._accepted_by = event[4]
         if task._holds_slot:
-            task._holds_slot = False
             self._pool._semaphore.release()
+            task._holds_slot = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
+        task._is_delivered = True
         timed_out = outcome == _core.TIMED_OUT
         if timed_out:
             self.callbacks.append((self._pool.on_hard_timeout, (task,)))
         if timed_out or task._wants_callbacks():
             self.callbacks.append((task._call_ended, (timed_out,)))
 
+    def _decode(
+        self, decode: Callable[[Any], Any], data: bytes | None
+    ) -> tuple[Any, BaseException | None]:
+        """A value, or why there is none. What a signal handler raises while we unpickle, as for
+        Ctrl-C, is meant for the program and not for this task; the task's own data raises again
+        when it is tried again."""
+        failure: BaseException | None = None
+        for _ in range(TRIES):
+            try:
+                found = decode(data)
+            except BaseException as error:
+                failure = error
+                if threading.current_thread() is not threading.main_thread():
+                    break  # handlers run in the main thread only
+            else:
+                self._interrupt = failure or self._interrupt
+                return found, None
+        return None, failure
+
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
         _, outcome, _, _, pid, status, zygote_lost, at, data = event
         if outcome == _core.OK:
-            try:
-                return codec.decode_result(data), None
-            except BaseException as error:  # fails this task only, even if it is a SystemExit
-                failed = TypeError(f"the result of {task.name} cannot be unpickled: {error!r}")
-                failed.__cause__ = error
-                return None, failed
+            result, failure = self._decode(codec.decode_result, data)
+            if failure is None:
+                return result, None
+            failed = TypeError(f"the result of {task.name} cannot be unpickled: {failure!r}")
+            failed.__cause__ = failure
+            return None, failed
         if outcome == _core.ERROR:
-            try:
-                return None, codec.decode_exception(data or b"")
-            except BaseException as error:
-                return None, TypeError(f"what {task.name} raised cannot be unpickled: {error!r}")
+            error, failure = self._decode(codec.decode_exception, data or b"")
+            if failure is None:
+                return None, error
+            return None, TypeError(f"what {task.name} raised cannot be unpickled: {failure!r}")
         runtime = time.monotonic() - at if at else None
         if outcome == _core.CANCELLED:
             return None, task._cancelled_by

@@ -7,6 +7,7 @@ needed. A guest of a loop has no thread at all: everything happens inside `poll(
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ class Driving:
         self._delivery = Delivery(self)
         self._started = self._finished = False
         self._guest = False
+        self._hosts: list[Any] = []  # loops that watch our descriptor
         self._driven = False  # the core's driver thread was started
         self._pid = 0  # of the process that started the pool
         self._thread: threading.Thread | None = None
@@ -46,6 +48,8 @@ class Driving:
         """A descriptor that is readable whenever `poll` has something to do. From now on the pool
         is the guest of a loop: no thread of its own, everything happens inside `poll()`."""
         self._check_started()
+        if self._finished or self._is_copy():
+            raise PoolClosed(f"{self!r} has no descriptor any more")
         if not self._guest:
             self._guest = True
             self._stop_thread()
@@ -53,8 +57,15 @@ class Driving:
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Become the guest of a loop that has `add_reader(fd, callback)`: kombu's Hub, asyncio,
-        uvloop."""
+        uvloop. When the pool ends it takes its leave by `remove_reader(fd)`."""
         loop.add_reader(self.fileno(), self.poll)
+        self._hosts.append(loop)
+
+    def _leave_loops(self) -> None:
+        """Before the descriptor is closed: its number will be somebody else's."""
+        while self._hosts:
+            with contextlib.suppress(Exception):  # the loop may have been closed
+                self._hosts.pop().remove_reader(self._core.fd())
 
     def poll(self, timeout: float | None = 0) -> int:
         """Do what is due, waiting up to `timeout` seconds for something; run callbacks if the pool
@@ -65,25 +76,31 @@ class Driving:
             return 0
         if self._is_copy():
             raise PoolClosed("this process is a fork of the one that started the pool")
-        events = self._core.poll(timeout, self._core.rouses())
-        self._take(events)
+        count = self._take(timeout, self._core.rouses())
         if self._guest:
             self._run_callbacks()
         self._raise_propagated()
-        return len(events)
+        return count
 
-    def _take(self, events: list[Any]) -> None:
+    def _take(self, timeout: float | None, rouses: int) -> int:
+        """Poll the core, apply what it found, and pass it on; how many events that was."""
+        events = self._delivery.events
+        # Some are left if a signal handler raised while they were applied: then do not wait.
+        count = self._core.poll(0 if events else timeout, rouses, events)
         if not events:
-            return
-        self._delivery.apply(events)
-        self._core.rouse()  # others may have waited for what was in this batch
+            return count
+        try:
+            self._delivery.apply()
+        finally:
+            self._core.rouse()  # others may have waited for what was in this batch
         if self._delivery.callbacks and not self._guest:
             self._serve_others()
             self._core.rouse_gatherer()
+        return count
 
     def _look(self) -> None:
         if not self._finished and self._started and not self._is_copy():
-            self._take(self._core.poll(0, self._core.rouses()))
+            self._take(0, self._core.rouses())
 
     def _wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Drive the pool until `condition()` holds; False after `timeout` seconds."""
@@ -97,7 +114,7 @@ class Driving:
                 return condition()
             if self._is_copy():
                 raise PoolClosed("this process is a fork of the one that started the pool")
-            self._take(self._core.poll(left, rouses))
+            self._take(left, rouses)
             if self._guest:
                 self._run_callbacks()
 

@@ -89,6 +89,7 @@ class Lifecycle(Driving):
         self._closed = True
         self.on_close()
         self._core.retire(False)
+        self._core.rouse()  # who waits for a slot will get none
 
     def join(self, timeout: float | None = None) -> bool:
         """After `close` or `terminate`: wait up to `timeout` seconds until all workers have ended.
@@ -125,6 +126,7 @@ class Lifecycle(Driving):
             self._terminated = self._closed = True
             self.on_terminate()
             self._core.terminate(signals.SIGTERM)
+            self._core.rouse()
         if not self._wait(self._is_over, TERM_GRACE if timeout is None else timeout):
             self._core.terminate(signals.SIGKILL)
             self._wait(self._is_over, TERM_GRACE)
@@ -150,6 +152,7 @@ class Lifecycle(Driving):
             return
         self._finished = True
         _live.discard(self)
+        self._leave_loops()
         self._core.rouse()
         self._core.shut_down()
         self._stop_thread()

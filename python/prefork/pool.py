@@ -46,7 +46,9 @@ class TaskPool(Lifecycle):
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit.
     `timeout`: seconds that a task may run. `maxtasksperchild`: tasks after which a worker is
-    replaced. `semaphore`: the slots, if not the pool's own. `start_method`: "fork" or "exec".
+    replaced. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and
+    `release()`, and is released exactly once for every task of `apply_async`, also for one that
+    did not wait for it (then whoever called has acquired it). `start_method`: "fork" or "exec".
     `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
 
     ============================  =============================================================
@@ -101,6 +103,7 @@ class TaskPool(Lifecycle):
         self.app = app
         self._timeout = timeout
         self._semaphore: Any = Semaphore(limit) if semaphore is None else semaphore
+        self._semaphore_is_ours = semaphore is None
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -140,8 +143,8 @@ class TaskPool(Lifecycle):
             tuple(args),
             kwargs,
             timeout=timeout,
-            slot=self.putlocks and self.limit > 0,
-            wait=waitforslot is not False,
+            takes_slot=True,
+            waits=waitforslot is not False,
             callback=callback,
             error_callback=error_callback,
             accept_callback=accept_callback,
@@ -157,8 +160,8 @@ class TaskPool(Lifecycle):
         kwargs: dict[str, Any] | None,
         *,
         timeout: float | None = None,
-        slot: bool = False,
-        wait: bool = True,
+        takes_slot: bool = False,
+        waits: bool = True,
         completed: Any = None,
         correlation_id: str | None = None,
         **options: Any,
@@ -169,13 +172,13 @@ class TaskPool(Lifecycle):
         name = getattr(target, "__qualname__", None) or repr(target)
         task: Task[Any] = Task(self, name, correlation_id, limit=limit, **options)
         task._completed = completed
-        if slot:
-            self._take_slot(task, wait)
+        took = takes_slot and self._take_slot(waits)
+        task._holds_slot = took or (takes_slot and not self._semaphore_is_ours)
         tell = task._accept_callback is not None
         try:
             task._number = self._core.submit(body, tell, limit or 0.0)
         except OSError as error:
-            if task._holds_slot:
+            if took:
                 self._semaphore.release()
             if error.errno in (errno.ESHUTDOWN, errno.ECHILD):
                 raise PoolClosed(f"{self!r} takes no more tasks") from None
@@ -189,19 +192,25 @@ class TaskPool(Lifecycle):
                 self._serve_others()
         return task
 
-    def _take_slot(self, task: Task[Any], wait: bool) -> None:
+    def _take_slot(self, waits: bool) -> bool:
+        """Whether a slot was taken. A semaphore that was passed in is taken where we may wait for
+        it, and else is taken to be in the caller's hand: it is released once per task anyhow."""
+        if not self.putlocks or self.limit == 0:
+            return False
         semaphore = self._semaphore
-        if not wait or self._guest or threading.get_ident() in self._calling_back:
-            task._holds_slot = semaphore.acquire(blocking=False)
-            return
+        if not waits or self._guest or threading.get_ident() in self._calling_back:
+            return self._semaphore_is_ours and semaphore.acquire(blocking=False)
+        took = False
 
         def taken() -> bool:
-            task._holds_slot = task._holds_slot or semaphore.acquire(blocking=False)
-            return task._holds_slot or self._closed
+            nonlocal took
+            took = took or semaphore.acquire(blocking=False)
+            return took or self._closed
 
         # A semaphore that was passed in may be released by others, who cannot wake us.
-        while not self._wait(taken, 0.1):
+        while not self._wait(taken, None if self._semaphore_is_ours else 0.1):
             self._check_usable()
+        return took
 
     def map(
         self,
@@ -304,10 +313,10 @@ class TaskPool(Lifecycle):
             raise ValueError(f"a pool cannot have {limit} workers")
         self._core.resize(limit)
         change = limit - self.limit
-        if change > 0:
-            self._semaphore.grow(change)
-        elif change < 0:
-            self._semaphore.shrink(-change)
+        resize = getattr(self._semaphore, "grow" if change > 0 else "shrink", None)
+        if resize is not None and change != 0:
+            resize(abs(change))
+        self._core.rouse()  # there may be a slot for somebody now
         self.limit = limit
 
     def did_start_ok(self) -> bool:

@@ -61,7 +61,7 @@ class Task(concurrent.futures.Future[T]):
         self._propagate = propagate
         self._limit = limit
         self._accepted_by = 0
-        self._holds_slot = False
+        self._holds_slot = self._is_delivered = False
         self._cancelled_by: Exception | None = None  # why the pool itself cancelled it
         self._completed: Any = None  # where an iterator of the map family wants to find us
 
@@ -172,7 +172,7 @@ class Task(concurrent.futures.Future[T]):
         or the one who settles, so that neither misses the other."""
         found = self.__dict__.setdefault("_waited_on", threading.Condition())
         if found is _SETTLED:
-            self._state = self.__dict__["_end"]
+            self._state = self.__dict__["_end_state"]
             found = self.__dict__["_waited_on"] = threading.Condition()
         elif self._state not in (FINISHED, CANCELLED_AND_NOTIFIED):
             self._pool._serve_others()
@@ -210,27 +210,32 @@ class Task(concurrent.futures.Future[T]):
     # ---- settling, by the pool ---------------------------------------------------------------
 
     def _settle(self, result: Any, exception: BaseException | None, cancelled: bool) -> None:
-        """Give the task its outcome and wake who waits on its Condition. Calls no callback."""
+        """Give the task its outcome and wake who waits. Calls no callback."""
+        if not self._has_ended():
+            self._end(result, exception, cancelled)
+        completed, self._completed = self._completed, None
+        if completed is not None:
+            completed.append(self)
+
+    def _end(self, result: Any, exception: BaseException | None, cancelled: bool) -> None:
         self._result = result
         self._exception = exception
         end = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
-        self.__dict__["_end"] = end
+        self.__dict__["_end_state"] = end
         condition = self.__dict__.setdefault("_waited_on", _SETTLED)
         if condition is _SETTLED:
             self._state = end
-        else:
-            with condition:
-                self._state = end
-                for waiter in self._waiters:
-                    if cancelled:
-                        waiter.add_cancelled(self)
-                    elif exception is not None:
-                        waiter.add_exception(self)
-                    else:
-                        waiter.add_result(self)
-                condition.notify_all()
-        if self._completed is not None:
-            self._completed.append(self)
+            return
+        with condition:
+            self._state = end
+            for waiter in self._waiters:
+                if cancelled:
+                    waiter.add_cancelled(self)
+                elif exception is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            condition.notify_all()
 
     def _wants_callbacks(self) -> bool:
         return bool(self._callback or self._error_callback or self._done_callbacks)

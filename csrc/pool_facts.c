@@ -1,0 +1,88 @@
+/* What the pool tells about itself: counters, its workers, who runs a task. */
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <errno.h>
+
+/* The lock taken; an ended pool has facts, too. */
+static int look(pf_pool *pool)
+{
+    if (pool->dead) {
+        errno = ECHILD;
+        return -1;
+    }
+    pthread_mutex_lock(&pool->lock);
+    if (!atomic_load(&pool->ended))
+        pf__pool_note_claims(pool);
+    return 0;
+}
+
+int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
+{
+    if (look(pool) < 0)
+        return -1;
+    *info = pool->counts;
+    info->target = pool->sup.target;
+    info->running = pool->sup.can_spawn;
+    info->unfinished = pool->sup.unfinished;
+    info->processes = pool->sup.live;
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        info->alive += pool->sup.seats[i]->state >= PF_SEAT_STARTING;
+        info->busy += pool->sup.seats[i]->held.first != NULL;
+    }
+    info->queued =
+        info->unfinished - (info->busy < info->unfinished ? info->busy : info->unfinished);
+    pthread_mutex_unlock(&pool->lock);
+    return 0;
+}
+
+static pf_worker_state state_of(const struct pf__seat *seat)
+{
+    if (seat->killed)
+        return PF_WORKER_ENDING;
+    if (seat->state == PF_SEAT_SPAWNING)
+        return PF_WORKER_SPAWNING;
+    if (seat->state == PF_SEAT_STARTING)
+        return PF_WORKER_STARTING;
+    if (seat->held.first != NULL)
+        return PF_WORKER_RUNNING;
+    return seat->retiring ? PF_WORKER_RETIRING : PF_WORKER_IDLE;
+}
+
+int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
+{
+    if (look(pool) < 0)
+        return -1;
+    int count = 0;
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        struct pf__child *child = (struct pf__child *)pool->seats[i];
+        const struct pf__task *task = child->seat.held.last;
+        if (child->seat.state == PF_SEAT_VACANT)
+            continue;
+        if (count < max)
+            workers[count] =
+                (pf_worker_info){.slot = i,
+                                 .state = state_of(&child->seat),
+                                 .pid = child->pid,
+                                 .generation = child->generation,
+                                 .task = task != NULL ? task->id : 0,
+                                 .since = task != NULL && child->board.segment != NULL
+                                              ? atomic_load(&child->board.segment->started_at)
+                                              : child->since,
+                                 .tasks_done = child->seat.tasks_done};
+        count++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+pid_t pf_pool_find_task(pf_pool *pool, uint64_t id)
+{
+    if (pf__pool_enter(pool) < 0)
+        return pf__pool_refused();
+    struct pf__job *job = pf__handles_find(&pool->jobs, id);
+    struct pf__child *child = job != NULL ? pf__pool_runner(pool, &job->task) : NULL;
+    pid_t pid = child != NULL ? child->pid : 0;
+    pf__pool_leave(pool);
+    return pid;
+}

@@ -1,0 +1,333 @@
+/* Driving: one turn of the pool, waiting for the next, and who of several threads does it. */
+#define _GNU_SOURCE
+#include "platform.h"
+#include "pool.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <time.h>
+
+enum { POLL_BATCH = 64 };
+
+static int64_t later(int64_t now, int64_t timeout)
+{
+    return timeout < 0 || timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
+}
+
+/* ---- into the pool and out of it ----------------------------------------------------------- */
+
+static int64_t next_deadline(const pf_pool *pool)
+{
+    int64_t at = pf__supervisor_deadline(&pool->sup);
+    if (pool->timers.first != NULL && pool->timers.first->at < at)
+        at = pool->timers.first->at;
+    return at;
+}
+
+/* Set later than needed it would be missed; set earlier it only wakes us once for nothing, so it
+ * is not moved back. */
+static void set_timer(pf_pool *pool)
+{
+    int64_t at = next_deadline(pool);
+    if (at < pool->timer_at && pf__poll_timer(pool->poll, at) == 0)
+        pool->timer_at = at;
+}
+
+int pf__pool_enter(pf_pool *pool)
+{
+    if (pool->dead) {
+        errno = ECHILD;
+        return -1;
+    }
+    pthread_mutex_lock(&pool->lock);
+    if (atomic_load(&pool->ended)) {
+        pthread_mutex_unlock(&pool->lock);
+        errno = ESHUTDOWN;
+        return -1;
+    }
+    pf__supervisor_time(&pool->sup, pf__now());
+    return 0;
+}
+
+int pf__pool_refused(void)
+{
+    return errno == ESHUTDOWN ? 0 : -1;
+}
+
+void pf__pool_leave(pf_pool *pool)
+{
+    set_timer(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* ---- one turn ------------------------------------------------------------------------------ */
+
+void pf__pool_note_claims(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    while (sup->head < sup->tail &&
+           pf__supervisor_slot_seen(
+               sup, sup->head,
+               atomic_load_explicit(pf__ring_word(&pool->ring, sup->head), memory_order_acquire)))
+        ;
+    atomic_store_explicit(&pool->ring.pool->head, sup->head, memory_order_relaxed);
+}
+
+void pf__pool_publish(pf_pool *pool)
+{
+    pf__pool_obey(pool);
+    pf__pool_call_sleepers(pool);
+}
+
+static void fire_timers(pf_pool *pool)
+{
+    pf__supervisor_time(&pool->sup, pf__now());
+    while (pool->timers.first != NULL && pool->timers.first->at <= pool->sup.now) {
+        struct pf__timer *timer = pool->timers.first;
+        pf__timer_stop(&pool->timers, timer);
+        if (timer == &pool->standby_timer)
+            pf__zygote_want_standby(pool);
+        else
+            pf__child_timer(pool, timer);
+    }
+}
+
+void pf__pool_advance(pf_pool *pool)
+{
+    fire_timers(pool);
+    pf__zygotes_flush(pool);
+    pf__pool_note_claims(pool);
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++)
+        if (pool->sup.seats[i]->state != PF_SEAT_VACANT)
+            pf__child_drain(pool, (struct pf__child *)pool->sup.seats[i]);
+    pf__pool_publish(pool);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+static int results_wait(const pf_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->sup.seats[i];
+        if (child->board.segment != NULL && pf__results_pending(&child->board))
+            return 1;
+    }
+    return 0;
+}
+
+/* "Ring my bell from now on", then a look whether a result came just before. */
+static int arm(pf_pool *pool)
+{
+    atomic_store_explicit(&pool->ring.pool->armed, 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_seq_cst);
+    return !results_wait(pool);
+}
+
+static void handle(pf_pool *pool, const struct pf__poll_event *event)
+{
+    int kind = (int)(event->key >> 56);
+    uint64_t number = event->key & 0xfffffffffffULL;
+    if (event->key == PF_POLL_TIMER) {
+        pool->timer_at = INT64_MAX;
+        return;
+    }
+    if (event->key == PF_POLL_WAKE)
+        return;
+    if (kind == PF_KEY_ZYGOTE || kind == PF_KEY_ZYGOTE_EXIT) {
+        pf__zygote_ready(pool, number, kind == PF_KEY_ZYGOTE_EXIT);
+        return;
+    }
+    /* One that was buried earlier in this batch is not found any more. */
+    struct pf__child *child = pf__child_at(pool, (uint32_t)(event->key >> 44) & 0xfffu, number);
+    if (child != NULL)
+        pf__child_ready(pool, child, kind);
+}
+
+/* Limits stand still while the whole family is stopped: had we been able to run, we would have
+ * woken at `due`. */
+static void notice_stall(pf_pool *pool, int64_t due)
+{
+    int64_t excess = pf__now() - due;
+    if (due != INT64_MAX && excess > 1000000000)
+        pf__supervisor_stalled(&pool->sup, excess);
+}
+
+/* Results come without the poll; exits, large bodies and deadlines do not. However fast results
+ * come, those must not wait longer than this. */
+static int look_is_due(const pf_pool *pool)
+{
+    return pool->sup.now - pool->looked > 1000000;
+}
+
+int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
+{
+    struct pf__poll_event events[POLL_BATCH];
+    int count = 0, error = 0, may_sleep = !listen || arm(pool);
+    if (may_sleep || look_is_due(pool)) {
+        int64_t due = next_deadline(pool), now = pf__now();
+        int64_t left = !may_sleep || deadline <= now ? 0 : deadline - now;
+        set_timer(pool);
+        pool->looked = now;
+        pthread_mutex_unlock(&pool->lock);
+        count = pf__poll_wait(pool->poll, events, POLL_BATCH,
+                              may_sleep && deadline == INT64_MAX ? -1 : left);
+        error = errno;
+        pthread_mutex_lock(&pool->lock);
+        notice_stall(pool, due);
+    }
+    atomic_store_explicit(&pool->ring.pool->armed, 0, memory_order_relaxed);
+    fire_timers(pool);
+    for (int i = 0; i < count; i++)
+        handle(pool, &events[i]);
+    errno = error;
+    return count < 0 ? -1 : 0;
+}
+
+void pf__pool_pass_role(pf_pool *pool)
+{
+    pool->driving = 0;
+    if (pool->followers > 0)
+        sem_post(&pool->followed);
+    else if (pool->claimants == 0)
+        pf__driver_unpark(pool);
+}
+
+/* Sleeps until the one who drives gives up the role, or somebody is roused. On a semaphore, for
+ * only that is ended by a signal: a condition variable would swallow Ctrl-C. */
+static int follow(pf_pool *pool, int64_t deadline)
+{
+    struct timespec until;
+    int64_t left = deadline == INT64_MAX ? 0 : deadline - pf__now();
+    if (pool->by_driver) {
+        pool->claimants++;
+        pf__poll_wake(pool->poll);
+    }
+    int claimant = pool->by_driver;
+    pool->followers++;
+    pthread_mutex_unlock(&pool->lock);
+    int result;
+    if (deadline == INT64_MAX) {
+        result = sem_wait(&pool->followed);
+    } else {
+        clock_gettime(CLOCK_REALTIME, &until);
+        int64_t ns = until.tv_nsec + (left > 0 ? left : 0);
+        until.tv_sec += ns / 1000000000;
+        until.tv_nsec = ns % 1000000000;
+        result = sem_timedwait(&pool->followed, &until);
+    }
+    int error = errno;
+    pthread_mutex_lock(&pool->lock);
+    pool->followers--;
+    if (claimant)
+        pool->claimants--;
+    errno = error;
+    return result < 0 && error == EINTR ? -1 : 0;
+}
+
+static int take_events(pf_pool *pool, pf_event *events, int max)
+{
+    int count = 0;
+    while (count < max && pool->event_count > 0) {
+        events[count++] = pool->events[pool->event_first];
+        pool->event_first = (pool->event_first + 1) & (pool->event_room - 1);
+        pool->event_count--;
+    }
+    return count;
+}
+
+/* A guest's descriptor must be readable whenever there is something to do. */
+static void settle_down(pf_pool *pool)
+{
+    if (pool->guest && (!arm(pool) || pool->event_count > 0))
+        pf__poll_wake(pool->poll);
+}
+
+static int look_into_poll(pf_pool *pool, int64_t timeout)
+{
+    if (pool->driving || (timeout != 0 && !pool->guest && !look_is_due(pool)))
+        return 0;
+    pool->driving = 1;
+    int result = pf__pool_wait(pool, 0, 1);
+    pf__pool_pass_role(pool);
+    return result;
+}
+
+int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint64_t rouses)
+{
+    atomic_fetch_add(&pool->pollers, 1);
+    if (pf__pool_enter(pool) < 0) {
+        atomic_fetch_sub(&pool->pollers, 1);
+        return pf__pool_refused();
+    }
+    int64_t deadline = later(pool->sup.now, timeout);
+    int count = look_into_poll(pool, timeout);
+    pool->drives++;
+    while (count >= 0) {
+        pf__pool_advance(pool);
+        count = take_events(pool, events, max);
+        if (count > 0 || timeout == 0 || atomic_load(&pool->rouses) != rouses ||
+            atomic_load(&pool->ended) || pf__now() >= deadline)
+            break;
+        if (!pool->driving) {
+            pool->driving = 1;
+            count = pf__pool_wait(pool, deadline, 1);
+            pf__pool_pass_role(pool);
+        } else {
+            count = follow(pool, deadline);
+        }
+    }
+    int error = errno;
+    settle_down(pool);
+    pf__pool_leave(pool);
+    atomic_fetch_sub(&pool->pollers, 1);
+    errno = error;
+    return count;
+}
+
+uint64_t pf_pool_rouses(const pf_pool *pool)
+{
+    return atomic_load(&pool->rouses);
+}
+
+static void wake(pf_pool *pool, uint32_t pollers)
+{
+    pf__poll_wake(pool->poll);
+    while (pollers-- > 0)
+        sem_post(&pool->followed);
+}
+
+void pf_pool_rouse(pf_pool *pool)
+{
+    atomic_fetch_add(&pool->rouses, 1);
+    if (pool->dead)
+        return;
+    /* Counted among the pollers, so that the poll is not closed under us. */
+    uint32_t others = atomic_fetch_add(&pool->pollers, 1);
+    if (others > 0 && !atomic_load(&pool->ended))
+        wake(pool, others);
+    atomic_fetch_sub(&pool->pollers, 1);
+}
+
+void pf__pool_turn_out(pf_pool *pool)
+{
+    uint32_t pollers;
+    atomic_store(&pool->ended, 1);
+    while ((pollers = atomic_load(&pool->pollers)) > 0) {
+        wake(pool, pollers);
+        sched_yield();
+    }
+}
+
+int pf_pool_fd(pf_pool *pool)
+{
+    if (!pool->dead && !pool->guest) {
+        pool->guest = 1;
+        pf__driver_stop(pool);
+    }
+    if (pf__pool_enter(pool) < 0)
+        return -1;
+    settle_down(pool);
+    int fd = pf__poll_fd(pool->poll);
+    pf__pool_leave(pool);
+    return fd;
+}

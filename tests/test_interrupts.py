@@ -1,0 +1,141 @@
+"""Signal handlers that raise, Ctrl-C above all: the program hears of it, and no task is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+
+import pytest
+
+import prefork
+from helpers import hold, square
+
+
+class Interrupt(BaseException):
+    pass
+
+
+LIBRARY = os.path.dirname(prefork.__file__)
+
+
+@contextlib.contextmanager
+def storm(interval):
+    """A handler that raises again and again, wherever in the library the main thread is."""
+
+    def strike(_, frame):
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(LIBRARY):
+                raise Interrupt
+            frame = frame.f_back
+
+    previous = signal.signal(signal.SIGVTALRM, strike)
+    signal.setitimer(signal.ITIMER_VIRTUAL, interval, interval)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)
+
+
+def undisturbed(function):
+    """The value of a call, tried again when it is interrupted."""
+    while True:
+        try:
+            return function()
+        except Interrupt:
+            continue
+
+
+@pytest.mark.parametrize("guest", [False, True])
+def test_no_result_is_lost_when_handlers_raise_while_results_come(pool, guest):
+    one = pool(2, putlocks=False)
+    if guest:
+        one.fileno()
+    tasks = [one.apply_async(square, (i,)) for i in range(3000)]
+    with storm(0.0005):
+        assert [undisturbed(task.get) for task in tasks] == [i * i for i in range(3000)]
+    assert one.stats["tasks_succeeded"] == 3000
+
+
+def test_slots_survive_interrupts(pool):
+    one = pool(2)
+    tasks = [one.apply_async(square, (i,), waitforslot=False) for i in range(500)]
+    with storm(0.0005):
+        for task in tasks:
+            undisturbed(task.get)
+    assert [one.apply(square, (i,)) for i in range(10)] == [i * i for i in range(10)]
+
+
+def test_no_callback_comes_twice_when_handlers_raise(pool):
+    one = pool(2, putlocks=False)
+    one.fileno()
+    seen = []
+    tasks = [one.apply_async(square, (i,), callback=seen.append) for i in range(1000)]
+    with storm(0.0005):
+        for task in tasks:
+            undisturbed(task.get)
+    one.poll()
+    # One whose turn it was when a handler raised may be gone, as if it had been interrupted itself.
+    assert len(set(seen)) == len(seen) > 900
+
+
+class InterruptsOnce:
+    """A result during whose unpickling Ctrl-C is pressed, the first time."""
+
+    def __reduce__(self):
+        return interrupt_once, ()
+
+
+pressed = []
+
+
+def interrupt_once():
+    if not pressed:
+        pressed.append(True)
+        signal.raise_signal(signal.SIGINT)
+    return "whole"
+
+
+def give(what):
+    return what()
+
+
+def test_ctrl_c_while_a_result_is_unpickled_is_the_programs(pool):
+    pressed.clear()
+    task = pool(1).apply_async(give, (InterruptsOnce,))
+    with pytest.raises(KeyboardInterrupt):
+        task.get()
+    assert task.get() == "whole"
+
+
+class AlwaysInterrupts:
+    def __reduce__(self):
+        return interrupt, ()
+
+
+def interrupt():
+    raise KeyboardInterrupt("from the data itself")
+
+
+def test_a_result_that_raises_keyboardinterrupt_fails_its_task_only(pool):
+    one = pool(1)
+    with pytest.raises(TypeError, match="cannot be unpickled"):
+        one.apply(give, (AlwaysInterrupts,))
+    assert one.apply(square, (3,)) == 9
+
+
+def test_ctrl_c_while_waiting_for_a_slot(pool, gate):
+    one = pool(1)
+    task = one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    timer = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        one.apply_async(square, (2,))
+    timer.join()
+    gate.open()
+    assert task.get() > 0
+    assert one.apply(square, (2,)) == 4
+    assert isinstance(one, prefork.TaskPool)
