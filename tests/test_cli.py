@@ -174,6 +174,7 @@ def test_lost_for_good(here: Path) -> None:
     assert (a["result"], b["result"]) == ("a", "b")
     assert isinstance(kill["error"]["pid"], int)
     assert kill["error"]["signal"] == signal.SIGKILL
+    assert "functions:dies" in kill["error"]["message"]
     assert left["error"]["exitcode"] == 7
     assert kill["error"]["attempts"] == left["error"]["attempts"] == 3
     assert "2 done, 2 failed, 4 retried" in done.stderr

@@ -17,7 +17,7 @@ from typing import Any
 
 from prefork import InitializerError, TaskPool
 
-from .call import UsageError, begin_worker, load
+from .call import Call, UsageError, begin_worker, load
 from .loop import Interrupts, Screen, Source, drive, expand
 from .walk import Walk
 
@@ -55,7 +55,8 @@ def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
         maxtasksperchild=options.max_tasks_per_child,
     )
     window = 16 * pool.limit + 64
-    walk = Walk(pool, window, options.retries, not options.unordered, options.repr)
+    call = Call(options.func, options.repr)
+    walk = Walk(pool, call, window, options.retries, not options.unordered)
     began = time.monotonic()
     try:
         with pool, contextlib.closing(Screen(total)) as screen:

@@ -81,14 +81,20 @@ def begin_worker(function: str, initializer: str | None) -> None:
         load(initializer)()
 
 
-def call(text: str, as_repr: bool) -> Reply:
-    """In a worker: one input. Never raises."""
-    try:
-        result = _function(text)
-        return True, json.dumps(repr(result) if as_repr else result, allow_nan=False)
-    except BaseException as error:
+class Call:
+    """FUNC, called in a worker for one input. Never raises; what goes wrong is in its reply."""
+
+    def __init__(self, function: str, as_repr: bool) -> None:
+        self.__qualname__ = function  # what errors and logs name the task by
+        self._as_repr = as_repr
+
+    def __call__(self, text: str) -> Reply:
         try:
-            message = str(error)
-        except Exception:
-            message = "(its message cannot be shown)"
-        return False, {"type": type(error).__qualname__, "message": message, "pid": os.getpid()}
+            result = _function(text)
+            return True, json.dumps(repr(result) if self._as_repr else result, allow_nan=False)
+        except BaseException as error:
+            try:
+                message = str(error)
+            except Exception:
+                message = "(its message cannot be shown)"
+            return False, {"type": type(error).__qualname__, "message": message, "pid": os.getpid()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefork import InitializerError, TaskPool, WorkerLostError
 
-from .call import call
+from .call import Call
 
 
 @dataclass
@@ -29,10 +29,10 @@ class Walk:
     """Inputs through a pool, at most `window` of them between `submit` and `take`."""
 
     pool: TaskPool
+    call: Call
     window: int
     retries: int = 1
     ordered: bool = True
-    as_repr: bool = False
     done: int = 0
     failed: int = 0
     retried: int = 0
@@ -74,7 +74,7 @@ class Walk:
 
     def _apply(self, number: int, job: Job) -> None:
         job.attempts += 1
-        job.task = self.pool.apply_async(call, (job.text, self.as_repr))
+        job.task = self.pool.apply_async(self.call, (job.text,))
         # Out of a callback nothing may be raised: it only takes a note.
         job.task.add_done_callback(lambda _: self._settled.append(number))
 
