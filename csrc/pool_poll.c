@@ -308,6 +308,16 @@ void pf_pool_rouse(pf_pool *pool)
     atomic_fetch_sub(&pool->pollers, 1);
 }
 
+void pf_pool_remind(pf_pool *pool)
+{
+    if (pool->dead)
+        return;
+    atomic_fetch_add(&pool->pollers, 1);
+    if (!atomic_load(&pool->ended))
+        pf__poll_wake(pool->poll);
+    atomic_fetch_sub(&pool->pollers, 1);
+}
+
 void pf__pool_turn_out(pf_pool *pool)
 {
     uint32_t pollers;

@@ -103,6 +103,10 @@ uint64_t pf_pool_rouses(const pf_pool *pool);
  * Async-signal-safe. */
 void pf_pool_rouse(pf_pool *pool);
 
+/* Makes the descriptor readable once, for a caller who has left something undone.
+ * Async-signal-safe. */
+void pf_pool_remind(pf_pool *pool);
+
 /* A descriptor that is readable whenever pf_pool_poll would not wait. From the first call on the
  * pool is a guest of somebody's loop and has no thread of its own. */
 int pf_pool_fd(pf_pool *pool);

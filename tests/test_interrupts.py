@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import threading
 
 import pytest
 
 import prefork
-from helpers import hold, square
+from helpers import eventually, hold, square
 
 
 class Interrupt(BaseException):
@@ -108,6 +109,39 @@ def test_ctrl_c_while_a_result_is_unpickled_is_the_programs(pool):
     with pytest.raises(KeyboardInterrupt):
         task.get()
     assert task.get() == "whole"
+
+
+@pytest.mark.parametrize("where", ["unpickling", "callback", "propagated"])
+def test_a_guest_that_is_interrupted_is_called_again(pool, gate, where):
+    one = pool(1, putlocks=False, callbacks_propagate=(ArithmeticError,))
+    watched = select.poll()
+    watched.register(one.fileno(), select.POLLIN)
+    eventually(lambda: one.workers[0].state == "idle", one)
+    pressed.clear()
+    seen = []
+
+    def interrupted(_):
+        if where == "callback":
+            raise KeyboardInterrupt
+        if where == "propagated":
+            raise ArithmeticError
+
+    first = InterruptsOnce if where == "unpickling" else int
+    one.apply_async(give, (first,), callback=interrupted)
+    for _ in range(2):
+        one.apply_async(
+            give, (int,), callback=interrupted if where == "propagated" else seen.append
+        )
+    one.apply_async(give, (int,), callback=seen.append)
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()  # the only worker has done the others, and nobody has polled since
+    with pytest.raises((KeyboardInterrupt, ArithmeticError)):
+        one.poll()
+    while len(seen) < (1 if where == "propagated" else 3):
+        assert watched.poll(20_000)
+        with contextlib.suppress(ArithmeticError):
+            one.poll()
+    gate.open()
 
 
 class AlwaysInterrupts:

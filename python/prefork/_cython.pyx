@@ -112,6 +112,9 @@ cdef class CorePool:
     def rouse(self):
         pf.pf_pool_rouse(self.pool)
 
+    def remind(self):
+        pf.pf_pool_remind(self.pool)
+
     def fd(self):
         cdef int fd
         with nogil:

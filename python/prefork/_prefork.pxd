@@ -77,6 +77,7 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint64_t rouses)
     uint64_t pf_pool_rouses(const pf_pool *pool)
     void pf_pool_rouse(pf_pool *pool)
+    void pf_pool_remind(pf_pool *pool)
     int pf_pool_fd(pf_pool *pool)
     int pf_pool_drive_in_background(pf_pool *pool)
     int pf_pool_wait_gathered(pf_pool *pool)

@@ -76,10 +76,14 @@ class Driving:
             return 0
         if self._is_copy():
             raise PoolClosed("this process is a fork of the one that started the pool")
-        count = self._take(timeout, self._core.rouses())
-        if self._guest:
-            self._run_callbacks()
-        self._raise_propagated()
+        try:
+            count = self._take(timeout, self._core.rouses())
+            if self._guest:
+                self._run_callbacks()
+            self._raise_propagated()
+        except BaseException:
+            self._core.remind()  # of what has not had its turn: the loop shall come again
+            raise
         return count
 
     def _take(self, timeout: float | None, rouses: int) -> int:
