@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RESULTS_SIZE = 1 << 16 };
+enum { RESULTS_SIZE = 1 << 16, READ_AT_ONCE = 1 << 20 };
 enum { STATUS_PATIENCE = 100000000, WATCH_INTERVAL = 10000000 }; /* ns */
 
 struct pf__child *pf__child_new(uint32_t index)
@@ -415,7 +415,7 @@ void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind)
         (void)pf__channel_flush(&child->channel); /* EPIPE: its exit will tell */
         watch_room(pool, child);
     } else {
-        drain_pipe(pool, child, SIZE_MAX);
+        drain_pipe(pool, child, READ_AT_ONCE); /* the others have their turn, and the lock's */
         pf__child_drain(pool, child);
     }
 }
