@@ -52,6 +52,12 @@ def alive(pid: int) -> bool:
     return bool(stat) and stat[1] not in "ZX"
 
 
+def asleep(pid: int) -> bool:
+    """Whether a process waits for something."""
+    stat = _stat(pid)
+    return bool(stat) and stat[1] == "S"
+
+
 def name_of(pid: int) -> str:
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
