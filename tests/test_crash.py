@@ -324,20 +324,19 @@ BUSY = """
 
 
 @pytest.mark.parametrize("method", ["fork", "exec"])
-@pytest.mark.parametrize("how", ["alone", "with a stopped zygote"])
+@pytest.mark.parametrize("how", ["alone", "with a stopped zygote", "without pidfds"])
 def test_nothing_survives_an_application_that_is_killed(tmp_path, gate, method, how):
     command = [*script(tmp_path, BUSY), gate.path, method]
-    with launched(command, stdout=subprocess.PIPE) as process:
+    environment = {**script_environment(), "PREFORK_NO_PIDFD": "1" if how[:8] == "without " else ""}
+    with launched(command, stdout=subprocess.PIPE, env=environment) as process:
         pids = [*map(int, process.stdout.readline().split()), *gate.arrived(3)]
         assert all(map(alive, pids))
-        if how != "alone":
+        if how == "with a stopped zygote":
             os.kill(pids[0], signal.SIGSTOP)
         process.kill()
-    if how == "alone":
-        eventually(lambda: not any(map(alive, pids)), within=10)
-    else:
+    if how == "with a stopped zygote":
         os.kill(pids[0], signal.SIGCONT)
-        eventually(lambda: not any(map(alive, pids)), within=10)
+    eventually(lambda: not any(map(alive, pids)), within=10)
 
 
 def test_nothing_survives_an_application_that_leaves_by_os_exit(tmp_path):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+
+import pytest
 
 from helpers import eventually, hold, square
 
@@ -80,6 +83,38 @@ def test_a_waiter_is_not_held_up_by_another_that_drives(pool, gate):
     gate.open()
     thread.join()
     assert found == ["slow"]
+
+
+def test_a_signal_reaches_a_waiter_though_another_thread_drives(pool, gate):
+    task = pool(1).apply_async(hold, (gate.path, "held"))
+    gate.arrived()
+    found = []
+    thread = threading.Thread(target=lambda: found.append(task.get()))
+    thread.start()
+    eventually(lambda: thread_asleep(thread.native_id))
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Interrupted):
+            task.get()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert found == []
+    gate.open()
+    thread.join()
+    assert found == ["held"]
+
+
+def thread_asleep(native):
+    with open(f"/proc/self/task/{native}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] == "S"
 
 
 def test_results_are_gathered_though_nobody_drives(pool, gate):

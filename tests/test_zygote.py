@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 
 import pytest
 
 import prefork
-from helpers import alive, eventually, hold, pid_of_worker, square
+from helpers import alive, descriptors, eventually, hold, parent_of, pid_of_worker, square
 
 
 def full(pool, count):
@@ -145,6 +146,59 @@ def test_zygotes_ignore_whatever_can_be_ignored(pool, number):
     assert (one.stats["zygote"], one.stats["standby"]) == both
 
 
+def outlive_the_zygote(path):
+    """A task that has the kernel not kill it when its zygote ends."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(1, 0, 0, 0, 0) == 0  # PR_SET_PDEATHSIG
+    return hold(path)
+
+
+def test_a_dead_zygotes_worker_is_not_dead_before_it_is(pool, gate):
+    one = pool(1, putlocks=False)
+    task = one.apply_async(outlive_the_zygote, (gate.path,))
+    (pid,) = gate.arrived()
+    standby = standing_by(one)
+    os.kill(one.stats["zygote"], signal.SIGKILL)
+    eventually(lambda: one.stats["zygotes_lost"] == 1, one)
+    eventually(lambda: one.stats["standby"] not in (0, standby), one)
+    assert not task.done()
+    gate.open()
+    assert task.get() == pid
+    assert one.apply(pid_of_worker) == pid  # it serves on
+    os.kill(pid, signal.SIGKILL)
+    assert one.apply(pid_of_worker) != pid
+
+
+def test_a_worker_that_dies_while_the_zygote_is_stopped_fails_its_task_at_once(pool, gate):
+    one = pool(1, putlocks=False)
+    task = one.apply_async(hold, (gate.path,))
+    (pid,) = gate.arrived()
+    zygote = one.stats["zygote"]
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(prefork.WorkerLostError, match="how is unknown") as caught:
+            task.get()
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    assert (caught.value.pid, caught.value.exitcode, caught.value.zygote_lost) == (pid, None, False)
+    assert one.apply(square, (3,)) == 9
+    assert one.stats["zygotes_lost"] == 0
+
+
+def test_what_a_zygote_was_asked_and_did_not_do_the_standby_does(pool):
+    one = pool(1)
+    one.apply(square, (1,))
+    standby, zygote = standing_by(one), one.stats["zygote"]
+    os.kill(zygote, signal.SIGSTOP)
+    one.grow(2)
+    assert sorted(w.state for w in one.workers)[1:] == ["spawning"] * 2
+    os.kill(zygote, signal.SIGKILL)
+    eventually(lambda: full(one, 3), one)
+    assert one.stats["zygote"] == standby
+    assert {parent_of(worker.pid) for worker in one.workers} == {standby}
+
+
 def test_a_stopped_zygote_does_not_keep_a_limit_from_killing(pool, gate):
     one = pool(1)
     task = one.apply_async(hold, (gate.path,), timeout=0.3)
@@ -158,3 +212,42 @@ def test_a_stopped_zygote_does_not_keep_a_limit_from_killing(pool, gate):
     finally:
         os.kill(zygote, signal.SIGCONT)
     assert one.apply(square, (2,)) == 4
+
+
+# ---- where the system has no descriptor for a process, or refuses it -----------------------------
+
+
+@pytest.fixture
+def no_pidfd(monkeypatch):
+    monkeypatch.setenv("PREFORK_NO_PIDFD", "1")
+
+
+def pidfds():
+    return [w for w in descriptors().values() if w.startswith(("anon_inode:[pidfd]", "pidfd:"))]
+
+
+@pytest.mark.usefixtures("no_pidfd")
+@pytest.mark.parametrize("who", ["worker", "zygote"])
+def test_without_pidfds_deaths_are_noticed_all_the_same(pool, gate, who):
+    one = pool(2, putlocks=False)
+    held = one.apply_async(hold, (gate.path,))
+    (pid,) = gate.arrived()
+    standing_by(one)
+    assert pidfds() == []
+    os.kill(pid if who == "worker" else one.stats["zygote"], signal.SIGKILL)
+    with pytest.raises(prefork.WorkerLostError) as caught:
+        held.get()
+    assert (caught.value.pid, caught.value.zygote_lost) == (pid, who == "zygote")
+    eventually(lambda: full(one, 2), one)
+    assert one.map(square, range(50)) == [i * i for i in range(50)]
+
+
+@pytest.mark.usefixtures("no_pidfd")
+def test_without_pidfds_a_limit_kills(pool, gate):
+    one = pool(1)
+    task = one.apply_async(hold, (gate.path,), timeout=0.2)
+    (pid,) = gate.arrived()
+    with pytest.raises(prefork.TimeLimitExceeded):
+        task.get()
+    eventually(lambda: not alive(pid), one)
+    assert one.apply(square, (3,)) == 9
