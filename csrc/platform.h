@@ -26,6 +26,10 @@ int pf__process_watch(pid_t pid);
 /* Sends a signal through the descriptor if there is one, else to the pid. */
 int pf__process_signal(int watch, pid_t pid, int signal);
 
+/* Reaps the process if it is our child: born so, or inherited from a dead zygote, as PID 1 and
+ * subreapers do. 0 if it is and still runs (with `block` never), else 1. */
+int pf__process_reap(int watch, pid_t pid, int block);
+
 /* In a newborn child: die when `parent` does. -1 with errno ESRCH if it is already gone. */
 int pf__process_die_with(pid_t parent);
 

@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -77,6 +78,18 @@ int pf__process_signal(int watch, pid_t pid, int signal)
             return -1;
     }
     return kill(pid, signal);
+}
+
+int pf__process_reap(int watch, pid_t pid, int block)
+{
+    const idtype_t by_pidfd = (idtype_t)3; /* P_PIDFD, which older C libraries do not name */
+    int options = WEXITED | (block ? 0 : WNOHANG), got;
+    siginfo_t info = {.si_pid = 0};
+    do {
+        got = watch >= 0 ? waitid(by_pidfd, (id_t)watch, &info, options)
+                         : waitid(P_PID, (id_t)pid, &info, options);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 || info.si_pid != 0;
 }
 
 int pf__process_die_with(pid_t parent)

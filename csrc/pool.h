@@ -41,7 +41,6 @@ struct pf__zygote {
     uint64_t serial;
     int control, watch; /* -1 when closed or not to be had */
     pid_t pid;          /* 0 until a standby has reported its own */
-    int ours;           /* our child: we wait for it */
     uint32_t children;  /* workers that came from it and are not buried */
     pid_t *unreaped;    /* exits to acknowledge, for which its socket had no room */
     uint32_t unreaped_count, unreaped_room;

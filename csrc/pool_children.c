@@ -360,6 +360,8 @@ static void bury(pf_pool *pool, struct pf__child *child)
         pool->counts.replaced++;
     if (zygote != NULL)
         zygote->children++; /* held, so that it is there for the acknowledgement */
+    if (child->zygote_lost)
+        (void)pf__process_reap(child->watch, pid, 0);
     pf__child_close(pool, child);
     pf__supervisor_exited(&pool->sup, seat, page);
     pf__pool_obey(pool); /* while the seat still shows whom it was */
@@ -384,11 +386,8 @@ static void exit_seen(pf_pool *pool, struct pf__child *child)
     if (child->exit_seen)
         return;
     child->exit_seen = 1;
-    if (child->watch >= 0) {
+    if (child->watch >= 0)
         (void)pf__poll_remove(pool->poll, child->watch);
-        close(child->watch);
-        child->watch = -1;
-    }
     if (child->zygote == NULL || child->zygote->role == PF_ZYGOTE_DEAD)
         bury(pool, child);
     else

@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -65,11 +64,17 @@ static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
         (void)pf__poll_remove(pool->poll, zygote->control);
         close(zygote->control);
     }
-    if (zygote->watch >= 0) {
-        (void)pf__poll_remove(pool->poll, zygote->watch);
+    if (zygote->watch >= 0)
+        (void)pf__poll_remove(pool->poll, zygote->watch); /* open still: by it we reap */
+    zygote->control = -1;
+}
+
+static void drop(struct pf__zygote *zygote)
+{
+    if (zygote->watch >= 0)
         close(zygote->watch);
-    }
-    zygote->control = zygote->watch = -1;
+    free(zygote->unreaped);
+    free(zygote);
 }
 
 /* ---- birth --------------------------------------------------------------------------------- */
@@ -157,7 +162,6 @@ int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
         for (old = pool->zygotes; old != NULL; old = old->next)
             if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
                 old->role = PF_ZYGOTE_OLD;
-        newborn->ours = 1;
         watch(pool, newborn, pid);
         make_active(pool, newborn);
         if (pool->started)
@@ -289,8 +293,8 @@ static void died(pf_pool *pool, struct pf__zygote *zygote)
         return;
     zygote->role = PF_ZYGOTE_DEAD;
     close_ends(pool, zygote);
-    if (zygote->pid > 0) /* ours, or, where the application is PID 1 or a subreaper, adopted */
-        (void)waitpid(zygote->pid, NULL, zygote->ours ? 0 : WNOHANG);
+    if (zygote->pid > 0)
+        (void)pf__process_reap(zygote->watch, zygote->pid, 1);
     pf_event event = {.type = PF_EVENT_ZYGOTE_LOST, .pid = zygote->pid};
     if (role == PF_ZYGOTE_ACTIVE) {
         pool->counts.zygotes_lost++;
@@ -338,29 +342,26 @@ void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote)
         return;
     int alive = zygote->role == PF_ZYGOTE_OLD;
     close_ends(pool, zygote);
-    if (alive && zygote->ours)
-        (void)waitpid(zygote->pid, NULL, 0); /* without workers it ends at once */
+    if (alive && zygote->pid > 0)
+        (void)pf__process_reap(zygote->watch, zygote->pid, 1); /* without workers it ends at once */
     for (struct pf__zygote **link = &pool->zygotes; *link != NULL; link = &(*link)->next)
         if (*link == zygote) {
             *link = zygote->next;
             break;
         }
-    free(zygote->unreaped);
-    free(zygote);
+    drop(zygote);
 }
 
-static int ended_within(pid_t pid, int64_t ns)
+static int ended_within(const struct pf__zygote *zygote, int64_t ns)
 {
     const struct timespec pause = {0, 1000000};
     int64_t until = pf__now() + ns;
-    for (;;) {
-        pid_t got = waitpid(pid, NULL, WNOHANG);
-        if (got == pid || (got < 0 && errno == ECHILD))
-            return 1;
+    while (!pf__process_reap(zygote->watch, zygote->pid, 0)) {
         if (pf__now() > until)
             return 0;
         nanosleep(&pause, NULL);
     }
+    return 1;
 }
 
 /* The end of the pool: each zygote sees its socket close, kills its workers and ends. */
@@ -380,12 +381,11 @@ void pf__zygotes_end(struct pf__zygote *zygotes)
     while (zygotes != NULL) {
         struct pf__zygote *zygote = zygotes;
         zygotes = zygote->next;
-        if (zygote->role != PF_ZYGOTE_DEAD && zygote->ours &&
-            !ended_within(zygote->pid, 2000000000)) {
+        if (zygote->role != PF_ZYGOTE_DEAD && zygote->pid > 0 &&
+            !ended_within(zygote, 2000000000)) {
             kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */
-            (void)ended_within(zygote->pid, 2000000000);
+            (void)ended_within(zygote, 2000000000);
         }
-        free(zygote->unreaped);
-        free(zygote);
+        drop(zygote);
     }
 }

@@ -8,8 +8,8 @@
  * Conventions. Functions return 0, a count or a descriptor, or -1 with errno; those that return a
  * pointer return NULL with errno. Times are CLOCK_MONOTONIC nanoseconds. A pf_pool may be used
  * from any thread; no call holds its lock while it waits. No signal handler is installed in the
- * application, and no child is waited for but the zygotes. In any other child that the application
- * forks every pool is dead: calls fail with ECHILD.
+ * application, and no child is waited for but the zygotes (and what PID 1 inherits of dead ones).
+ * In any other child that the application forks every pool is dead: calls fail with ECHILD.
  *
  * errno beside the usual: ENOTCONN before pf_pool_zygote_started, ESHUTDOWN after close, ECHILD in
  * a forked copy, ENETDOWN if every zygote has died. */

@@ -35,7 +35,7 @@ struct zygote {
     pf_worker *born;  /* set in a newborn worker */
 };
 
-enum { ON = 0, NEWBORN = 1, OVER = 2 };
+enum { ON = 0, NEWBORN = 1, OVER = 2, BROKEN = 3 };
 
 static void reply(const struct zygote *zygote, uint32_t type, const struct pf__message *to,
                   pid_t pid, int status)
@@ -126,7 +126,7 @@ static int serve(struct zygote *zygote)
         return ON;
     }
     if (count < 0)
-        return OVER;
+        return errno == EPIPE ? OVER : BROKEN;
     if (request.type == PF_MESSAGE_SPAWN && count == PF_WORKER_FDS)
         return serve_spawn(zygote, &request, fds);
     if (request.type == PF_MESSAGE_STANDBY && count == 1)
@@ -165,13 +165,15 @@ static int application_is_gone(const struct zygote *zygote, const struct pollfd 
     return kill(zygote->application, 0) < 0 && errno == ESRCH;
 }
 
-static void end_children(struct zygote *zygote)
+/* The standby goes with us when we are let go, for so is it, and nobody else could reap it; but if
+ * it is we who cannot go on, it is there to take over. */
+static void end_children(struct zygote *zygote, int state)
 {
     for (size_t i = 0; i < zygote->count; i++)
-        if (zygote->children[i].slot != UINT32_MAX) /* the standby lives its own life */
+        if (state == OVER || zygote->children[i].slot != UINT32_MAX)
             kill(zygote->children[i].pid, SIGKILL);
     for (size_t i = 0; i < zygote->count; i++)
-        if (zygote->children[i].slot != UINT32_MAX)
+        if (state == OVER || zygote->children[i].slot != UINT32_MAX)
             waitpid(zygote->children[i].pid, NULL, 0);
     free(zygote->children);
 }
@@ -194,8 +196,10 @@ int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, p
         struct timespec second = {1, 0};
         /* SIGCHLD gets through here and only here, so none can be missed. */
         int ready = ppoll(fds, 2, zygote.watch >= 0 ? NULL : &second, &all_but_child);
-        if (ready < 0 && errno != EINTR)
+        if (ready < 0 && errno != EINTR) {
+            state = BROKEN;
             break;
+        }
         report_exits(&zygote);
         if (ready > 0 && fds[0].revents != 0)
             state = serve(&zygote);
@@ -206,6 +210,6 @@ int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, p
         *worker = zygote.born;
         return 1;
     }
-    end_children(&zygote);
+    end_children(&zygote, state);
     return 0;
 }
