@@ -12,8 +12,8 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help check-host demo test test-c test-python test-hard test-address test-thread simulate \
-        test-all wheel bench lint ci clean
+.PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
+        simulate test-all wheel bench lint ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread ## sanitizers, crash points, a longer simulation
+test-hard: test-address test-thread test-crash ## sanitizers, crash points, a longer simulation
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
@@ -64,6 +64,11 @@ test-thread: $(VENV)/tools ## C tests under TSan
 	$(CMAKE) -B build/thread -DPF_SANITIZE=thread
 	$(BIN)/cmake --build build/thread --parallel 2
 	$(BIN)/ctest --test-dir build/thread --output-on-failure
+
+test-crash: $(VENV)/tools ## a worker killed at a thousand more instants between claim and sleep
+	$(CMAKE) -B build/c
+	$(BIN)/cmake --build build/c --parallel 2
+	PF_CRASH_DRAWN=1000 build/c/tests/c/test_crash
 
 simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
 	$(CMAKE) -B build/c

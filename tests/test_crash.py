@@ -24,6 +24,7 @@ from helpers import (
     pid_of_worker,
     run_script,
     script,
+    script_environment,
     square,
 )
 

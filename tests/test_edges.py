@@ -455,18 +455,22 @@ def test_shared_memory_made_in_a_worker_survives_it(tmp_path):
         tmp_path,
         """
         import os
-        from multiprocessing import shared_memory
+        from multiprocessing import resource_tracker, shared_memory
         from prefork import TaskPool
 
         def make():
             memory = shared_memory.SharedMemory(create=True, size=100)
             memory.buf[:5] = b"hello"
             memory.close()
-            return memory.name, os.getpid()
+            return memory.name, os.getpid(), tracker()
+
+        def tracker():  # the pipe to it: one of the worker's own would unlink what it made
+            return os.readlink(f"/proc/self/fd/{resource_tracker.getfd()}")
 
         with TaskPool(1, maxtasksperchild=1) as pool:
-            name, pid = pool.apply(make)
+            name, pid, tracked_by = pool.apply(make)
             assert pool.apply(os.getpid) != pid
+            assert tracked_by == tracker()
             memory = shared_memory.SharedMemory(name)
             print(bytes(memory.buf[:5]))
             memory.close()

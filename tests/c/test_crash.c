@@ -1,16 +1,21 @@
-/* A worker killed after every single instruction of its way from claim to sleep, and what the
- * supervisor then makes of its words. */
+/* A worker killed at every instant of its way from claim to sleep that the pool could tell from
+ * another, and what the supervisor then makes of its words.
+ *
+ * The worker is stepped by the instruction. Most instructions change nothing that it shares, and
+ * one who dies after such a one leaves what he left before it: so he is killed after each that
+ * does, and after some of the others, drawn at random, to see that they are indeed alike. */
 #define _GNU_SOURCE
 #include "side.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 
-enum { BUDGET_S = 40 };
+enum { DRAWN = 60, SHARED_MAX = 1 << 14 };
 
 static struct pf__task tasks[2];
 static int settled[2];
@@ -39,12 +44,37 @@ static void work(pf_worker *worker)
     _exit(0);
 }
 
+/* What the pool can see. The bytes of a result are not among it before the tail says so. */
+static size_t look(const struct side *side, unsigned char *seen)
+{
+    const struct side_worker *worker = &side->workers[0];
+    size_t size = offsetof(struct pf__segment, results);
+    memcpy(seen, (const void *)worker->board.segment, size);
+    memcpy(seen + size, (const void *)side->ring.words, side->ring.words_size);
+    size += side->ring.words_size;
+    memcpy(seen + size, (const void *)began, sizeof *began);
+    size += sizeof *began;
+    int in_pipe = 0;
+    CHECK_EQ(ioctl(worker->channel.in, FIONREAD, &in_pipe), 0);
+    memcpy(seen + size, &in_pipe, sizeof in_pipe);
+    CHECK(size + sizeof in_pipe <= SHARED_MAX);
+    return size + sizeof in_pipe;
+}
+
 enum verdict { UNTOUCHED, PUT_BACK, LOST, RESULT, VERDICTS };
 
-/* One life of `k` instructions. -1: it ended by itself before. */
-static int life(long k)
+struct life {
+    long steps;   /* instructions until the end */
+    long changes; /* how many of them changed what is shared */
+    int verdict;  /* -1: it ended by itself before */
+};
+
+/* One life, until so many steps, or changes, are done. */
+static struct life live(long steps, long changes)
 {
     static struct side side;
+    static unsigned char seen[2][SHARED_MAX];
+    struct life life = {0};
     int status;
     memset(tasks, 0, sizeof tasks);
     memset(settled, 0, sizeof settled);
@@ -65,10 +95,18 @@ static int life(long k)
         work(worker);
     }
     CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-    long i = 0;
-    for (; i < k && !WIFEXITED(status); i++) {
+    size_t size = look(&side, seen[0]);
+    while (life.steps < steps && life.changes < changes) {
         CHECK_EQ(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
         CHECK(waitpid(pid, &status, 0) == pid);
+        if (WIFEXITED(status))
+            break;
+        life.steps++;
+        look(&side, seen[1]);
+        if (memcmp(seen[0], seen[1], size) != 0) {
+            life.changes++;
+            memcpy(seen[0], seen[1], size);
+        }
     }
     int ended = WIFEXITED(status);
     if (!ended) {
@@ -92,60 +130,52 @@ static int life(long k)
     side_obey(&side);
 
     CHECK(settled[0] <= 1 && settled[1] == 0 && tasks[1].state == PF_TASK_PUBLISHED);
-    int verdict;
     if (settled[0]) {
-        verdict = tasks[0].verdict == PF_VERDICT_OK ? RESULT : LOST;
-        CHECK(verdict == LOST ? tasks[0].verdict == PF_VERDICT_LOST : has_begun);
+        life.verdict = tasks[0].verdict == PF_VERDICT_OK ? RESULT : LOST;
+        CHECK(life.verdict == LOST ? tasks[0].verdict == PF_VERDICT_LOST : has_begun);
         CHECK_EQ(tasks[0].put_back, 0);
         CHECK_EQ(pf__word_state(page) == PF_STARTING || touched, 1);
     } else if (tasks[0].put_back == 1) { /* published again, in a slot of its own */
-        verdict = PUT_BACK;
+        life.verdict = PUT_BACK;
         CHECK(!has_begun && touched && tasks[0].state == PF_TASK_PUBLISHED && tasks[0].seq == 3);
     } else {
-        verdict = UNTOUCHED;
+        life.verdict = UNTOUCHED;
         CHECK(!has_begun && !touched && tasks[0].seq == 1);
     }
     close(worker->ends[0]);
     close(worker->ends[1]);
     side_close(&side);
-    return ended ? -1 : verdict;
+    if (ended)
+        life.verdict = -1;
+    return life;
 }
 
-TEST_SLOW(killed_after_every_instruction, 60)
+TEST_SLOW(killed_at_every_instant, 400)
 {
-    long counts[VERDICTS] = {0}, k = 0, lives = 0;
-    int before = UNTOUCHED, got;
-    long length = 0;
+    enum { MANY = 1 << 20, STATES = 256 };
+    int verdicts[STATES];
+    long counts[VERDICTS] = {0}, states = 0;
+    struct life life;
     began = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(began != MAP_FAILED);
-    int64_t start = pf__now();
-    for (long low = 0, high = 1 << 20; low < high;) { /* where it ends, by halving */
-        long middle = (low + high) / 2;
-        if (life(middle) < 0)
-            high = middle;
-        else
-            low = middle + 1;
-        length = low;
+    for (; (life = live(MANY, states)).verdict >= 0; states++) {
+        CHECK(states < STATES);
+        CHECK(states == 0 || life.verdict >= verdicts[states - 1]); /* later is never less far */
+        verdicts[states] = life.verdict;
+        counts[life.verdict]++;
     }
-    /* One life costs what its steps cost: how many fit is known from the last one. */
-    int64_t one = pf__now();
-    life(length);
-    one = pf__now() - one;
-    long stride = (long)(one / 2 * length / ((int64_t)BUDGET_S * 1000000000)) + 1;
-    srandom((unsigned)start);
-    for (k = 0; k < length; k += stride == 1 ? 1 : 1 + random() % (2 * stride - 1)) {
-        got = life(k);
-        if (got < 0)
-            continue;         /* a signal mask call more or less */
-        CHECK(got >= before); /* later never means less far */
-        before = got;
-        counts[got]++;
-        lives++;
+    long length = life.steps;
+    const char *drawn = getenv("PF_CRASH_DRAWN");
+    srandom((unsigned)pf__now());
+    for (long i = drawn != NULL ? atol(drawn) : DRAWN; i > 0; i--) {
+        life = live(random() % length, MANY);
+        if (life.verdict >= 0) /* else it had a little less to do this time */
+            CHECK(life.changes < states && life.verdict == verdicts[life.changes]);
     }
-    printf("%ld instructions, %ld lives: untouched %ld, put back %ld, lost %ld, result %ld\n",
-           length, lives, counts[UNTOUCHED], counts[PUT_BACK], counts[LOST], counts[RESULT]);
+    printf("%ld instructions, %ld states: untouched %ld, put back %ld, lost %ld, result %ld\n",
+           length, states, counts[UNTOUCHED], counts[PUT_BACK], counts[LOST], counts[RESULT]);
     fflush(stdout);
-    CHECK(counts[UNTOUCHED] > 0 && counts[RESULT] > 0);
-    CHECK(stride > 20 || (counts[PUT_BACK] > 0 && counts[LOST] > 0));
+    for (int verdict = 0; verdict < VERDICTS; verdict++)
+        CHECK(counts[verdict] > 0);
     _exit(0); /* no leak check here: it wants to ptrace, too */
 }

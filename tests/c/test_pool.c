@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -30,8 +31,14 @@ static pid_t plain_fork(void *context)
     return fork();
 }
 
-static uint32_t work(const unsigned char *body, size_t size)
+/* A quarter of a result ring, with what stands before it there. */
+static const unsigned char big[(1 << 14) - 32];
+
+static uint32_t work(const unsigned char *body, size_t size, const void **result,
+                     size_t *result_size)
 {
+    *result = body;
+    *result_size = size;
     switch (size > 0 ? body[0] : 'e') {
     case 's': /* sleep for ever, or until a signal ends us */
         for (;;)
@@ -41,6 +48,10 @@ static uint32_t work(const unsigned char *body, size_t size)
         return PF_OK;
     case 'x':
         _exit(body[1]);
+    case 'b':
+        *result = big;
+        *result_size = sizeof big;
+        return PF_OK;
     case 'r':
         return PF_ERROR;
     default:
@@ -60,8 +71,10 @@ static void serve(pf_worker *worker)
                 _exit(1);
             continue;
         }
-        uint32_t outcome = work(claim.body, claim.size);
-        while ((got = pf_worker_deliver(worker, outcome, claim.body, claim.size)) > 0)
+        const void *result;
+        size_t size;
+        uint32_t outcome = work(claim.body, claim.size, &result, &size);
+        while ((got = pf_worker_deliver(worker, outcome, result, size)) > 0)
             if (pf_worker_wait_space(worker) < 0 && errno != EINTR)
                 _exit(1);
         if (got < 0)
@@ -124,6 +137,32 @@ static void expect(pf_pool *pool, uint64_t task, pf_outcome outcome)
     pf_event event = await(pool, PF_EVENT_DONE, task);
     CHECK_EQ(event.outcome, outcome);
     pf_event_clear(&event);
+}
+
+/* Until the only worker holds that task, without taking anything from it. */
+static pid_t await_claim(pf_pool *pool, uint64_t task)
+{
+    for (int64_t until = clock_ns() + patience;;) {
+        pf_worker_info worker = {0};
+        CHECK(pf_pool_list_workers(pool, &worker, 1) >= 0);
+        if (worker.task == task)
+            return worker.pid;
+        CHECK(clock_ns() < until);
+    }
+}
+
+static void await_sleep(pid_t pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    for (int64_t until = clock_ns() + patience; state != 'S';) {
+        FILE *stat = fopen(path, "re");
+        CHECK(stat != NULL);
+        if (fscanf(stat, "%*d %*[^)]) %c", &state) != 1)
+            state = 0;
+        fclose(stat);
+        CHECK(clock_ns() < until);
+    }
 }
 
 static void await_alive(pf_pool *pool, uint32_t count)
@@ -276,6 +315,42 @@ TEST(cancel_while_a_large_body_is_on_its_way)
     pf_pool_free(pool);
 }
 
+/* Claimed, but its call has not begun: it waits for a body that nobody sends, for nobody polls. */
+TEST(cancel_after_the_claim_and_before_the_call)
+{
+    enum { SIZE = 1 << 20 };
+    pf_pool *pool = make_pool(1, 0);
+    char *large = calloc(1, SIZE);
+    await_alive(pool, 1);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    for (int i = 0; i < 20; i++) {
+        uint64_t id = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        await_sleep(await_claim(pool, id));
+        CHECK_EQ(pf_pool_cancel(pool, id), 1);
+        expect(pool, id, PF_CANCELLED);
+        expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    }
+    free(large);
+    pf_pool_free(pool);
+}
+
+TEST(a_worker_whose_results_find_no_room_goes_on_when_there_is_some)
+{
+    enum { COUNT = 12 };
+    uint64_t ids[COUNT];
+    pf_pool *pool = make_pool(1, 0);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    for (int i = 0; i < COUNT; i++)
+        ids[i] = submit(pool, "big", 0, 0);
+    await_sleep(await_claim(pool, ids[4])); /* the ring holds four */
+    for (int i = 0; i < COUNT; i++) {
+        pf_event event = await(pool, PF_EVENT_DONE, 0);
+        CHECK(event.task == ids[i] && event.outcome == PF_OK && event.size == sizeof big);
+        pf_event_clear(&event);
+    }
+    pf_pool_free(pool);
+}
+
 TEST(a_limit_ends_the_task_and_no_other)
 {
     pf_pool *pool = make_pool(1, 0);
@@ -421,6 +496,37 @@ TEST(a_guest_is_readable_when_there_is_something)
             }
         }
     }
+    pf_pool_free(pool);
+}
+
+/* Whoever falls asleep while the other publishes, worker or guest, must see or hear it. A task that
+ * is delayed has been rescued by something else that happened. */
+TEST_SLOW(a_guest_and_its_workers_miss_no_call, 60)
+{
+    pf_pool *pool = make_pool(2, 0);
+    struct pollfd fd = {.fd = pf_pool_fd(pool), .events = POLLIN};
+    const int64_t end = clock_ns() + 8000 * ms;
+    pf_pool_info info;
+    long rounds = 0;
+    do { /* nothing but tasks shall wake us from now on */
+        await_alive(pool, 2);
+        CHECK_EQ(pf_pool_describe(pool, &info), 0);
+    } while (info.standby == 0);
+    for (int64_t begun; (begun = clock_ns()) < end; rounds++) {
+        uint64_t id = submit(pool, "e", 0, 0);
+        for (int done = 0; !done;) {
+            pf_event event;
+            CHECK(poll(&fd, 1, (int)(patience / ms)) == 1);
+            int got = pf_pool_poll(pool, &event, 1, 0, 0);
+            CHECK(got >= 0);
+            if (got > 0) {
+                done = event.type == PF_EVENT_DONE && event.task == id;
+                pf_event_clear(&event);
+            }
+        }
+    }
+    printf("%ld rounds\n", rounds);
+    fflush(stdout);
     pf_pool_free(pool);
 }
 

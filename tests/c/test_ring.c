@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 static struct pf__ring ring;
 
@@ -49,6 +51,66 @@ TEST(publish_claim_cancel_burn)
     CHECK_EQ(atomic_load(pf__ring_word(&ring, 2)), pf__word(2, 0, PF_TAKEN));
     CHECK(pf__ring_fits(&ring, 64 - sizeof(struct pf__body)));
     CHECK(!pf__ring_fits(&ring, 65 - sizeof(struct pf__body)));
+    pf__ring_close(&ring);
+}
+
+/* The signal that ends a child which does that to a ring. */
+static int fate_of(struct pf__ring *its, void (*deed)(struct pf__ring *its))
+{
+    int status;
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL); /* a sanitizer would tell a long story */
+        deed(its);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void write_word(struct pf__ring *its)
+{
+    atomic_store(pf__ring_word(its, 1), 1);
+}
+
+static void open_and_write_word(struct pf__ring *its)
+{
+    struct pf__ring mine;
+    CHECK_EQ(pf__ring_open(&mine, dup(its->pool_fd), dup(its->words_fd)), 0);
+    write_word(&mine);
+}
+
+static void open_and_move_tail(struct pf__ring *its)
+{
+    struct pf__ring mine;
+    CHECK_EQ(pf__ring_open(&mine, dup(its->pool_fd), dup(its->words_fd)), 0);
+    CHECK_EQ(atomic_load(&mine.pool->tail), 1);
+    atomic_store(&mine.pool->tail, 2);
+}
+
+static void open_and_write_body(struct pf__ring *its)
+{
+    struct pf__ring mine;
+    CHECK_EQ(pf__ring_open(&mine, dup(its->pool_fd), dup(its->words_fd)), 0);
+    pf__ring_body(&mine, 1)->size = 2;
+}
+
+TEST(a_worker_can_write_words_and_nothing_else)
+{
+    CHECK_EQ(pf__ring_create(&ring, 4, 64), 0);
+    CHECK_EQ(fate_of(&ring, open_and_write_word), 0);
+    CHECK_EQ(atomic_load(pf__ring_word(&ring, 1)), 1);
+    CHECK_EQ(fate_of(&ring, open_and_move_tail), SIGSEGV);
+    CHECK_EQ(fate_of(&ring, open_and_write_body), SIGSEGV);
+    pf__ring_close(&ring);
+}
+
+TEST(a_forked_copy_has_no_ring)
+{
+    CHECK_EQ(pf__ring_create(&ring, 4, 64), 0);
+    CHECK_EQ(fate_of(&ring, write_word), SIGSEGV);
+    CHECK_EQ(atomic_load(pf__ring_word(&ring, 1)), 0);
     pf__ring_close(&ring);
 }
 

@@ -1,0 +1,147 @@
+/* The supervisor by hand, where chance would hardly lead the simulation. */
+#include "runner.h"
+#include "supervisor.h"
+
+enum { SLOTS = 64, SEATS = 40 };
+
+static struct pf__supervisor sup;
+static struct pf__task *slots[SLOTS];
+static struct pf__seat seats[SEATS], *pointers[SEATS];
+static struct pf__task tasks[3];
+static const int64_t ms = 1000000;
+
+static void start(uint32_t target)
+{
+    pf__supervisor_init(&sup, slots, SLOTS, 1000 * ms);
+    for (uint32_t i = 0; i < SEATS; i++) {
+        pf__seat_init(&seats[i], i);
+        pointers[i] = &seats[i];
+    }
+    pf__supervisor_seats(&sup, pointers, SEATS);
+    pf__supervisor_time(&sup, ms);
+    sup.can_spawn = true;
+    pf__supervisor_resize(&sup, target);
+}
+
+/* Obeys, every slot being free; how many orders of that type there were. */
+static int count(enum pf__order_type type)
+{
+    struct pf__order order;
+    int found = 0;
+    while (pf__supervisor_next(&sup, &order) != PF_ORDER_NONE) {
+        if (order.type == PF_ORDER_LOOK_SLOT)
+            pf__supervisor_slot_seen(&sup, order.seq, 0);
+        found += order.type == type;
+    }
+    return found;
+}
+
+static void everybody_is_up(uint32_t target)
+{
+    start(target);
+    while (count(PF_ORDER_SPAWN) > 0)
+        for (uint32_t i = 0; i < target; i++)
+            if (seats[i].state == PF_SEAT_SPAWNING) {
+                pf__supervisor_spawned(&sup, &seats[i]);
+                pf__supervisor_up(&sup, &seats[i]);
+            }
+}
+
+static void submit(struct pf__task *task)
+{
+    pf__supervisor_submit(&sup, task);
+    CHECK_EQ(count(PF_ORDER_PUBLISH), 1);
+}
+
+TEST(no_more_spawns_are_in_flight_than_a_socket_can_carry)
+{
+    start(SEATS);
+    CHECK_EQ(count(PF_ORDER_SPAWN), PF_MAX_SPAWNING);
+    pf__supervisor_spawned(&sup, &seats[3]);
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+    CHECK_EQ(count(PF_ORDER_SPAWN), 0);
+}
+
+TEST(one_who_was_called_and_does_not_come_counts_no_more)
+{
+    everybody_is_up(2);
+    submit(&tasks[0]);
+    CHECK(pf__supervisor_wants_sleepers(&sup));
+    CHECK(pf__supervisor_sleeper_seen(&sup, &seats[0], 1));
+    CHECK(!pf__supervisor_wants_sleepers(&sup)); /* one task, one call */
+    CHECK_EQ(pf__supervisor_deadline(&sup), sup.now + PF_CALL_PATIENCE);
+    pf__supervisor_time(&sup, sup.now + PF_CALL_PATIENCE);
+    CHECK(pf__supervisor_wants_sleepers(&sup));
+    CHECK(!pf__supervisor_sleeper_seen(&sup, &seats[0], 1)); /* not in the same sleep */
+    CHECK(pf__supervisor_sleeper_seen(&sup, &seats[1], 1));
+    pf__supervisor_time(&sup, sup.now + PF_CALL_PATIENCE);
+    CHECK(pf__supervisor_sleeper_seen(&sup, &seats[0], 2)); /* but in the next */
+}
+
+TEST(one_who_was_called_and_dies_counts_no_more)
+{
+    everybody_is_up(2);
+    submit(&tasks[0]);
+    CHECK(pf__supervisor_sleeper_seen(&sup, &seats[0], 1));
+    CHECK(!pf__supervisor_wants_sleepers(&sup));
+    pf__supervisor_exited(&sup, &seats[0], pf__word(0, 0, PF_IDLE));
+    CHECK(pf__supervisor_wants_sleepers(&sup));
+}
+
+TEST(who_retires_or_starts_is_never_called)
+{
+    everybody_is_up(3);
+    submit(&tasks[0]);
+    pf__supervisor_resize(&sup, 2);
+    CHECK_EQ(count(PF_ORDER_RETIRE), 1);
+    CHECK(seats[2].retiring && !pf__supervisor_sleeper_seen(&sup, &seats[2], 1));
+    pf__supervisor_exited(&sup, &seats[2], pf__word(0, 0, PF_IDLE));
+    CHECK_EQ(count(PF_ORDER_SPAWN), 0);
+    pf__supervisor_exited(&sup, &seats[1], pf__word(0, 0, PF_IDLE));
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+    CHECK(!pf__supervisor_sleeper_seen(&sup, &seats[1], 1));
+    pf__supervisor_spawned(&sup, &seats[1]);
+    CHECK(!pf__supervisor_sleeper_seen(&sup, &seats[1], 1));
+    pf__supervisor_up(&sup, &seats[1]);
+    CHECK(pf__supervisor_sleeper_seen(&sup, &seats[1], 1));
+}
+
+/* While the whole family is stopped, the clock runs on. */
+TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
+{
+    everybody_is_up(1);
+    tasks[0].limit = 100 * ms;
+    submit(&tasks[0]);
+    uint64_t seq = tasks[0].seq;
+    int64_t begun = sup.now;
+    pf__supervisor_slot_seen(&sup, seq, pf__word(seq, 0, PF_TAKEN));
+    pf__supervisor_stalled(&sup, 5000 * ms);
+    for (int64_t at = begun + 100 * ms; at < begun + 5100 * ms; at += 100 * ms) {
+        pf__supervisor_time(&sup, at);
+        pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun);
+        CHECK_EQ(count(PF_ORDER_CONDEMN), 0);
+    }
+    pf__supervisor_time(&sup, begun + 5100 * ms);
+    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun);
+    CHECK_EQ(count(PF_ORDER_CONDEMN), 1);
+}
+
+/* Whoever else writes the words: nobody can say what became of that task, and no other suffers. */
+TEST(a_wild_word_costs_the_task_it_was_and_no_other)
+{
+    static const uint32_t states[] = {PF_EMPTY, PF_WITHDRAWN, 9, PF_CLAIMED, PF_TAKEN};
+    for (int i = 0; i < 5; i++) {
+        everybody_is_up(1);
+        submit(&tasks[0]);
+        submit(&tasks[1]);
+        uint64_t seq = tasks[0].seq;
+        /* CLAIMED and TAKEN: by one who is not there, or for another sequence. */
+        uint64_t word = i == 3   ? pf__word(seq, 20, states[i])
+                        : i == 4 ? pf__word(seq + SLOTS, 0, states[i])
+                                 : pf__word(seq, 0, states[i]);
+        CHECK(pf__supervisor_slot_seen(&sup, seq, word));
+        CHECK_EQ(tasks[0].state, PF_TASK_SETTLED);
+        CHECK_EQ(tasks[0].verdict, PF_VERDICT_LOST);
+        CHECK_EQ(tasks[1].state, PF_TASK_PUBLISHED);
+    }
+}
