@@ -525,9 +525,10 @@ def test_a_worker_has_its_own_two_pipes_and_nothing_else_of_the_pools(pool, gate
     gate.open(3)
     pipes = []
     for task in tasks:
-        new = [w for w in task.get().values() if w not in before and not w.startswith("/proc/")]
-        assert len(new) == 2
-        pipes += new
+        new = {fd: what for fd, what in task.get().items() if what not in before}
+        new = {fd: what for fd, what in new.items() if not what.startswith("/proc/")}
+        assert len(new) == 2, (new, sorted(before))
+        pipes += new.values()
     assert all(what.startswith("pipe:") for what in pipes)
     assert len(set(pipes)) == 6
 
