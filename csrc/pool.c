@@ -261,11 +261,12 @@ int pf_pool_retire(pf_pool *pool, int at_once)
     return 0;
 }
 
-int pf_pool_terminate(pf_pool *pool, int signal)
+int pf_pool_terminate(pf_pool *pool, int signal, int64_t grace)
 {
     if (pf__pool_enter(pool) < 0)
         return pf__pool_refused();
     pool->closed = 1;
+    pool->sup.term_grace = grace;
     pf__pool_note_claims(pool);
     for (uint32_t i = 0; i < pool->jobs.count; i++) {
         struct pf__job *job = pool->jobs.places[i].object;

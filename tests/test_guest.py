@@ -144,8 +144,8 @@ def test_a_dead_worker_makes_the_descriptor_readable(pool, gate):
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_register_with_a_loop(pool, run):
-    one = pool(2)
     before = threads()
+    one = pool(2)
 
     async def main():
         loop = asyncio.get_running_loop()

@@ -76,7 +76,7 @@ cdef class CorePool:
     def submit(self, bytes body not None, bint tell, double limit):
         cdef const char *data = body
         cdef size_t size = len(body)
-        cdef int64_t ns = <int64_t>(limit * 1e9)
+        cdef int64_t ns = nanoseconds(limit)
         cdef uint32_t flags = pf.PF_TELL if tell else 0
         # Without giving up the GIL if the pool is free, which it nearly always is.
         cdef uint64_t task = pf.pf_pool_submit(self.pool, data, size, flags, ns, 0)
@@ -173,10 +173,11 @@ cdef class CorePool:
             result = pf.pf_pool_retire(self.pool, at_once)
         check(result)
 
-    def terminate(self, int signal):
+    def terminate(self, int signal, double grace):
         cdef int result
+        cdef int64_t ns = nanoseconds(min(grace, 1e9))
         with nogil:
-            result = pf.pf_pool_terminate(self.pool, signal)
+            result = pf.pf_pool_terminate(self.pool, signal, ns)
         check(result)
 
     def shut_down(self):

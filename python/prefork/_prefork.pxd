@@ -88,7 +88,7 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_resize(pf_pool *pool, uint32_t workers)
     int pf_pool_close(pf_pool *pool)
     int pf_pool_retire(pf_pool *pool, int at_once)
-    int pf_pool_terminate(pf_pool *pool, int signal)
+    int pf_pool_terminate(pf_pool *pool, int signal, int64_t grace)
     void pf_pool_shut_down(pf_pool *pool)
     int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)

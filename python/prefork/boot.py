@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -10,12 +11,12 @@ import pickle
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import _core
+from . import _core, codec
 from .logs import pool_logger
-from .worker import WorkerSetup, flush_stdio, forget_application, work
+from .worker import WorkerSetup, cannot_work, flush_stdio, forget_application, work
 
 if TYPE_CHECKING:
     from ._core import CorePool, CoreWorker
@@ -37,17 +38,25 @@ def start_zygote(core: CorePool, method: str, setup: WorkerSetup, preload: Seque
         _exec(core, setup, preload)
 
 
-def _be_zygote(control: int, application: int, setup: WorkerSetup, preload: Sequence[str]) -> None:
-    for name in preload:
-        importlib.import_module(name)
+def _be_zygote(control: int, application: int, get_ready: Callable[[], WorkerSetup]) -> NoReturn:
+    """Serve until the application lets go of us. What `get_ready` raises is said by every worker,
+    as if its initializer had, so that it reaches who waits for a task."""
+    main: Callable[[CoreWorker], NoReturn]
+    try:
+        main = functools.partial(work, get_ready())
+        importlib.import_module("multiprocessing.util")  # or every worker would, for itself
+    except BaseException as error:
+        main = functools.partial(cannot_work, codec.encode_exception(error))
     # What exists now is the workers' for good: frozen, no collection touches its pages. Nothing is
     # collected here, for a finalizer would act on what is the application's.
     gc.freeze()
-
-    def main(core: CoreWorker) -> NoReturn:
-        work(core, setup)
-
     _core.run_zygote(control, application, main)
+
+
+def _preloaded(setup: WorkerSetup, preload: Sequence[str]) -> WorkerSetup:
+    for name in preload:
+        importlib.import_module(name)
+    return setup
 
 
 # ---- fork --------------------------------------------------------------------------------------
@@ -87,7 +96,7 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
         # From here no frame of the application is ever returned to.
         try:
             forget_application()
-            _be_zygote(control, application, setup, preload)
+            _be_zygote(control, application, lambda: _preloaded(setup, preload))
         except BaseException:
             sys.excepthook(*sys.exc_info())
             flush_stdio()
@@ -142,14 +151,19 @@ def exec_main(control: int, reader: int) -> None:
     try:
         with open(reader, "rb") as stream:
             application, preparation, preload = pickle.load(stream)
+            rest = stream.read()
+
+        def get_ready() -> WorkerSetup:
             current: Any = process.current_process()
             current._inheriting = True  # a pool started by the import of main is an error
             try:
                 spawn.prepare(preparation)
-                setup = pickle.load(stream)
+                setup: WorkerSetup = pickle.loads(rest)
             finally:
                 del current._inheriting
-        _be_zygote(control, application, setup, preload)
+            return _preloaded(setup, preload)
+
+        _be_zygote(control, application, get_ready)
     except BaseException:
         sys.excepthook(*sys.exc_info())
         flush_stdio()

@@ -6,6 +6,7 @@ wrong with a result or an exception becomes the outcome of that one task.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import traceback
 from collections.abc import Callable
@@ -19,6 +20,14 @@ OK = 0
 ERROR = 1
 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+
+def name_of(target: Callable[..., Any]) -> str:
+    """What errors and logs call a function. Never its repr: a partial's may be of any length."""
+    while isinstance(target, functools.partial):
+        target = target.func
+    name = getattr(target, "__qualname__", None)
+    return name if isinstance(name, str) else type(target).__qualname__
 
 
 def encode_call(
@@ -37,8 +46,9 @@ def decode_call(data: bytes) -> Call:
         raise AttributeError(
             f"a worker cannot find what the task names: {error}. Workers are forked from a process "
             "that was started by the pool's start(): what was defined or became importable "
-            "after that is unknown to them. Define it before start(), put it into a module, "
-            "or call the pool's restart()."
+            "after that is unknown to them, and to start_method='exec' so is whatever a main "
+            "module defines that is not a file (python -c, stdin, a notebook). Define it before "
+            "start(), put it into a module, or call the pool's restart()."
         ) from error
 
 

@@ -38,6 +38,8 @@ class Delivery:
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._up: set[int] = set()  # pids of workers whose initializer has returned
+        self._failed: set[int] = set()  # and of those who said that it has failed
         self.failed_starts = 0
         self.initializer_error: InitializerError | None = None
         self.zygote_missing = False
@@ -141,7 +143,10 @@ class Delivery:
         if event[7] or outcome in (_core.OK, _core.ERROR):
             task._accepted_by = event[4]
         if task._holds_slot:
-            self._pool._semaphore.release()
+            try:
+                self._pool._semaphore.release()
+            except Exception:  # one that was passed in; the task has its outcome all the same
+                self._pool.logger.exception("the pool's semaphore could not be released")
             task._holds_slot = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         task._is_delivered = True
@@ -204,12 +209,13 @@ class Delivery:
     # ---- workers -----------------------------------------------------------------------------
 
     def _worker_up(self, event: Event) -> None:
+        self._up.add(event[4])
         self.failed_starts = 0
         self.initializer_error = None
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, *_ = event
+        _, how, _, slot, pid, status, zygote_lost, *_ = event
         if status < 0:
             what = "ended, how is unknown"
         elif status & 0x7F:
@@ -218,17 +224,26 @@ class Delivery:
             what = f"exited with code {status >> 8}"
         level = "warning" if how == _core.EXIT_UNASKED else "debug"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
+        if pid in self._up:
+            self._up.discard(pid)
+        elif pid in self._failed:
+            self._failed.discard(pid)
+        elif how == _core.EXIT_UNASKED and not zygote_lost:
+            self._start_failed(pid, InitializerError(f"worker {pid} {what} before it was up"))
 
     def _worker_failed(self, event: Event) -> None:
+        self._failed.add(event[4])
+        self._start_failed(event[4], codec.decode_exception(event[8] or b""))
+
+    def _start_failed(self, pid: int, cause: Exception) -> None:
         self.failed_starts += 1
-        cause = codec.decode_exception(event[8] or b"")
         self._pool.logger.error(
-            "the initializer failed in worker %d (%d in a row): %s",
-            event[4], self.failed_starts, cause.__cause__ or cause,
+            "worker %d failed to start (%d in a row): %s",
+            pid, self.failed_starts, cause.__cause__ or cause,
         )  # fmt: skip
         if self.failed_starts < PATIENCE:
             return
-        error = InitializerError(f"the initializer fails in every new worker: {cause!r}")
+        error = InitializerError(f"no worker can start: {cause!r}")
         error.__cause__ = cause
         self.initializer_error = error
         self._pool._fail_waiting(error)
@@ -244,9 +259,11 @@ class Delivery:
             return
         self._pool.logger.error("zygote %d died, and there is no standby", event[4])
         self.zygote_missing = True
-        self._pool._fail_waiting(
-            RuntimeError(f"{self._pool!r} has lost its zygote and its standby: call restart()")
-        )
+        self._pool._fail_waiting(RuntimeError(self.no_zygote()))
+
+    def no_zygote(self) -> str:
+        """What is to be said of a pool that has none."""
+        return f"{self._pool} has lost its zygote and its standby: call restart()"
 
     def _outsider(self, event: Event) -> None:
         self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
@@ -264,10 +281,10 @@ def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> 
             return
         try:
             alive._look()
-            alive._delivery.run_callbacks()
         except BaseException:
             if not stopping.is_set():
                 alive.logger.exception("the delivery thread of %r met an error", alive)
+        alive._delivery.run_callbacks()
         del alive
     alive = pool()
     if alive is not None:  # what is still due is due here, not in the thread that ends the pool

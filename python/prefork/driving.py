@@ -44,15 +44,23 @@ class Driving:
     def _is_copy(self) -> bool:
         return self._pid != os.getpid()
 
+    def _check_own(self) -> None:
+        self._check_started()
+        if self._is_copy():
+            raise PoolClosed(
+                "this process is a fork of the one that started the pool; the pool is not its own"
+            )
+
     def fileno(self) -> int:
         """A descriptor that is readable whenever `poll` has something to do. From now on the pool
-        is the guest of a loop: no thread of its own, everything happens inside `poll()`."""
-        self._check_started()
-        if self._finished or self._is_copy():
+        is the guest of a loop: no thread of its own, everything happens inside `poll()`. So a wait
+        in the loop's own thread that is not the pool's (`concurrent.futures.wait`) never ends."""
+        self._check_own()
+        if self._finished:
             raise PoolClosed(f"{self!r} has no descriptor any more")
         if not self._guest:
             self._guest = True
-            self._stop_thread()
+            self._stop_thread(None)
         return self._core.fd()
 
     def register_with_event_loop(self, loop: Any) -> None:
@@ -71,11 +79,9 @@ class Driving:
         """Do what is due, waiting up to `timeout` seconds for something; run callbacks if the pool
         is a guest. The number of events handled (int). Raises what a callback raised that is in
         `callbacks_propagate`."""
-        self._check_started()
+        self._check_own()
         if self._finished:
             return 0
-        if self._is_copy():
-            raise PoolClosed("this process is a fork of the one that started the pool")
         try:
             count = self._take(timeout, self._core.rouses())
             if self._guest:
@@ -116,8 +122,7 @@ class Driving:
             left = remaining(deadline)
             if self._finished or left == 0:
                 return condition()
-            if self._is_copy():
-                raise PoolClosed("this process is a fork of the one that started the pool")
+            self._check_own()
             self._take(left, rouses)
             if self._guest:
                 self._run_callbacks()
@@ -126,6 +131,7 @@ class Driving:
         """Callbacks, and waiters that are not ours, need the delivery thread; a guest has none."""
         if self._guest or self._thread is not None or self._finished:
             return
+        self._check_own()
         self._core.drive_in_background()
         stopping = threading.Event()
         thread = threading.Thread(
@@ -147,16 +153,21 @@ class Driving:
         del alive
         serve(pool, core, stopping)
 
-    def _stop_thread(self) -> None:
-        """End the delivery thread after the callback it is in; a callback may ask for it, too."""
-        thread, stopping = self._serving.pop("delivery", (None, None))
+    def _stop_thread(self, timeout: float | None) -> bool:
+        """End the delivery thread after the callbacks that are due; False if that takes longer than
+        `timeout` seconds. A callback may ask for it, too."""
+        thread, stopping = self._serving.get("delivery", (None, None))
         self._thread = None
         if thread is None or stopping is None:
-            return
+            return True
         stopping.set()
         self._core.rouse_gatherer()
         if thread is not threading.current_thread():
-            thread.join()
+            thread.join(timeout)
+            if thread.is_alive():
+                return False
+        self._serving.pop("delivery", None)
+        return True
 
     def _run_callbacks(self) -> None:
         me = threading.get_ident()

@@ -80,7 +80,8 @@ class TimeLimitExceeded(_TaskEnded):
 
 
 class InitializerError(RuntimeError):
-    """The initializer raises in every new worker; its exception is the `__cause__`."""
+    """No worker can start: the initializer raises, or ends the process, in every new one, or the
+    zygote could not be made ready for them. What was raised there is the `__cause__`."""
 
 
 def signal_name(number: int) -> str:
@@ -97,7 +98,9 @@ def lost_error(
     """The error of a task whose worker ended with `status` (as of waitpid; -1: unknown)."""
     after = "" if runtime is None else f" after {runtime:.3f} s"
     error: WorkerLostError
-    if terminated:
+    if terminated and not pid:
+        error = WorkerKilled(f"{name} had not begun when the pool was terminated")
+    elif terminated:
         error = WorkerKilled(f"{name} was terminated by the pool{after} (worker {pid})")
     elif status >= 0 and status & 0x7F == 0:
         code = status >> 8

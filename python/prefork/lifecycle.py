@@ -6,26 +6,32 @@ Every ending call may come again, from any thread, from a callback, and from a s
 from __future__ import annotations
 
 import atexit
+import contextlib
+import errno
 import os
 import signal as signals
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from logging import Logger
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import boot
 from ._core import CorePool
 from .driving import Driving
 from .errors import PoolClosed
+from .machine import spare_descriptors
+from .task import remaining
 from .worker import WorkerSetup
 
 if TYPE_CHECKING:
     from .task import Task
 
-TERM_GRACE = 3.0  # seconds between SIGTERM and SIGKILL
+TERM_GRACE = 3.0  # seconds between SIGTERM and SIGKILL, and for a callback that does not end
+DESCRIPTORS_PER_WORKER, SPARE_DESCRIPTORS = 3, 64  # the pool's, and what it leaves to others
 
 Self = TypeVar("Self", bound="Lifecycle")
 _live: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
@@ -51,19 +57,44 @@ class Lifecycle(Driving):
         self._preload = tuple(preload)
         self._maxtasksperchild = maxtasksperchild
         self._closed = self._terminated = False
+        self._starting = threading.Lock()
 
     def start(self) -> None:
-        """Fork the zygote, from this thread, and have it fork the workers. Raises OSError; with
-        `start_method="exec"` also what pickling the initializer and its arguments raises."""
-        if self._started:
+        """Fork the zygote, from this thread, and have it fork the workers, which come up in the
+        background. Raises RuntimeError if it was started already, OSError (EMFILE where the limit
+        of descriptors is too low for so many workers); with `start_method="exec"` also what
+        pickling the initializer and its arguments raises."""
+        if self._started or not self._starting.acquire(blocking=False):
             raise RuntimeError(f"{self!r} was started already")
-        self.on_start()
-        core = CorePool(self.limit, self._maxtasksperchild or 0, TERM_GRACE)
-        boot.start_zygote(core, self._start_method, self._setup, self._preload)
-        self._core = core
-        self._pid = os.getpid()
-        self._started = True
-        _live.add(self)
+        try:
+            self.on_start()
+            self._check_descriptors(self.limit)
+            core = CorePool(self.limit, self._maxtasksperchild or 0, TERM_GRACE)
+            boot.start_zygote(core, self._start_method, self._setup, self._preload)
+            self._core = core
+            self._pid = os.getpid()
+            self._started = True
+            _live.add(self)
+        finally:
+            self._starting.release()
+        core.drive_in_background()
+
+    def _check_descriptors(self, workers: int) -> None:
+        """A pool that ends half-way up would leave the application none to open a file with."""
+        spare = spare_descriptors() if workers > 0 else None
+        needed = workers * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS
+        if spare is not None and needed > spare:
+            raise OSError(
+                errno.EMFILE,
+                f"{workers} more workers want {needed} descriptors, {spare} may be opened "
+                "(ulimit -n, RLIMIT_NOFILE)",
+            )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled. If it was to be sent to a worker: a bound method brings "
+            "its object along, and that may hold the pool; use a function instead."
+        )
 
     def __enter__(self: Self) -> Self:
         if not self._started:
@@ -92,22 +123,25 @@ class Lifecycle(Driving):
         self._core.rouse()  # who waits for a slot will get none
 
     def join(self, timeout: float | None = None) -> bool:
-        """After `close` or `terminate`: wait up to `timeout` seconds until all workers have ended.
-        Whether they have. Raises ValueError if the pool was not closed, and what a callback
-        raised that is in `callbacks_propagate`."""
+        """After `close` or `terminate`: wait up to `timeout` seconds until all workers have ended
+        and all callbacks have been called. Whether that is so. Raises ValueError if the pool was
+        not closed, and what a callback raised that is in `callbacks_propagate`."""
         self._check_started()
         if not self._closed:
             raise ValueError(f"{self!r} is to be closed or terminated before it is joined")
-        if not self._finished and not self._is_copy():
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._is_copy():
             if not self._wait(self._is_over, timeout):
                 return False
             self._finish()
+            if not self._end_callbacks(remaining(deadline)):
+                return False
         self._raise_propagated()
         return True
 
     def stop(self, timeout: float | None = None) -> None:
-        """Close, wait up to `timeout` seconds for all tasks, end the workers in good order; what is
-        left after `timeout` is terminated."""
+        """Close, wait up to `timeout` seconds for all tasks and callbacks, end the workers in good
+        order; what is left after `timeout` is terminated."""
         self._check_started()
         if self._finished or self._is_copy():
             return
@@ -118,19 +152,23 @@ class Lifecycle(Driving):
 
     def terminate(self, timeout: float | None = None) -> None:
         """End every worker now: SIGTERM, and SIGKILL after a grace of `timeout` seconds (3 s by
-        default). Tasks that had not ended fail with WorkerKilled."""
+        default). Tasks that had not ended fail with WorkerKilled. A callback that does not end
+        within the grace is left to its thread."""
         self._check_started()
         if self._finished or self._is_copy():
             return
+        grace = TERM_GRACE if timeout is None else timeout
         if not self._terminated:
             self._terminated = self._closed = True
             self.on_terminate()
-            self._core.terminate(signals.SIGTERM)
+            self._core.terminate(signals.SIGTERM, grace)
             self._core.rouse()
-        if not self._wait(self._is_over, TERM_GRACE if timeout is None else timeout):
-            self._core.terminate(signals.SIGKILL)
+        if not self._wait(self._is_over, grace):
+            self._core.terminate(signals.SIGKILL, 0)
             self._wait(self._is_over, TERM_GRACE)
         self._finish()
+        if not self._end_callbacks(max(grace, 1.0)):
+            self.logger.warning("a callback of %r does not end; it is left to its thread", self)
 
     def restart(self) -> None:
         """A new zygote from the application as it is now. Running tasks end on the old workers,
@@ -155,39 +193,43 @@ class Lifecycle(Driving):
         self._leave_loops()
         self._core.rouse()
         self._core.shut_down()
-        self._stop_thread()
+
+    def _end_callbacks(self, timeout: float | None) -> bool:
+        """Have the last callbacks called; False if that takes longer than `timeout` seconds."""
+        if not self._stop_thread(timeout):
+            return False
         if threading.get_ident() not in self._calling_back:
             self._run_callbacks()
+        return True
 
     def __del__(self) -> None:
         if getattr(self, "_started", False) and not self._finished and not self._is_copy():
-            self._abandon("was collected")
+            self._abandon("was collected while it was running")
 
     def _abandon(self, how: str) -> None:
         # The collector has cleared weak references to us before it called __del__.
         self._delivery.relink(self)
         open_tasks = len(self._delivery.tasks)
-        warnings.warn(
-            f"{self!r} {how} while it was running, with {open_tasks} open tasks",
-            ResourceWarning,
-            source=self,
-            stacklevel=2,
-        )
-        self.terminate()
+        try:
+            warnings.warn(
+                f"{self!r} {how}, with {open_tasks} open tasks",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
+        finally:  # the warning may be an error
+            self.terminate()
 
     def _check_open(self) -> None:
         self._check_started()
         if self._closed:
             raise PoolClosed(f"{self!r} takes no more tasks")
-        if self._is_copy():
-            raise PoolClosed(
-                "this process is a fork of the one that started the pool; the pool is not its own"
-            )
+        self._check_own()
 
     def _check_usable(self) -> None:
         self._check_open()
         if self._delivery.zygote_missing:
-            raise RuntimeError(f"{self!r} has lost its zygote and its standby: call restart()")
+            raise RuntimeError(self._delivery.no_zygote())
         if self._delivery.initializer_error is not None:
             raise self._delivery.initializer_error
 
@@ -215,6 +257,7 @@ class Lifecycle(Driving):
 @atexit.register
 def _end_all() -> None:
     """The interpreter ends: pools that still run are terminated, each with one warning."""
-    for pool in list(_live):
-        if not pool._is_copy():
-            pool._abandon("was running at exit")
+    with contextlib.ExitStack() as ends:  # each has its turn, whatever the others raise
+        for pool in list(_live):
+            if not pool._is_copy():
+                ends.callback(pool._abandon, "was still running at exit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from pathlib import Path
 
 
@@ -29,6 +30,16 @@ def _cgroup_quota(root: Path) -> int | None:
     except (ValueError, ZeroDivisionError):  # "max"
         return None
     return max(1, math.ceil(share)) if share > 0 else None
+
+
+def spare_descriptors() -> int | None:
+    """How many descriptors this process may still open (int), None where nobody knows."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        used = len(os.listdir("/dev/fd"))
+    except OSError:
+        return None
+    return None if soft == resource.RLIM_INFINITY else soft - used
 
 
 def resident_kib(pid: int) -> int:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from . import codec
 from .errors import TimeoutError
-from .task import Task
+from .task import Task, remaining
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -16,19 +19,30 @@ if TYPE_CHECKING:
 AHEAD = 16  # items (or chunks) submitted per worker, beyond what has been taken
 
 
-def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> list[Any]:
-    """In the worker: one call of `target` per item."""
-    return [target(*item) for item in items] if star else [target(item) for item in items]
+R = TypeVar("R")
+Outcome = tuple[bool, Any]  # of one item: (True, its result) or (False, what it raised, encoded)
 
 
-class MapIterator(Iterator[Any]):
-    """What `imap` and `imap_unordered` return: an iterator over results, which raises what a task
-    raised when its turn comes, and goes on after that. `next(timeout)` waits that many seconds."""
+def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> list[Outcome]:
+    """In the worker: one call of `target` per item, and one outcome."""
+    outcomes: list[Outcome] = []
+    for item in items:
+        try:
+            outcomes.append((True, target(*item) if star else target(item)))
+        except BaseException as error:
+            outcomes.append((False, codec.encode_exception(error)))
+    return outcomes
+
+
+class MapIterator(Iterator[R]):
+    """What `imap` and `imap_unordered` return: an iterator over results. It raises what an item's
+    call raised when its turn comes (StopIteration as RuntimeError: it would look like the end), and
+    goes on after that. `next(timeout)` waits that many seconds. Several threads may share it."""
 
     def __init__(
         self,
         pool: TaskPool,
-        target: Callable[..., Any],
+        target: Callable[..., R],
         iterable: Iterable[Any],
         chunksize: int,
         ordered: bool,
@@ -48,32 +62,39 @@ class MapIterator(Iterator[Any]):
         self._open: deque[Task[Any]] = deque()  # in order of submission
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._unfinished = 0
-        self._ready: deque[Any] = deque()  # results of a chunk that was taken
+        self._items: list[Any] = []  # pulled, not yet submitted
+        self._ready: deque[Outcome] = deque()  # of a chunk that was taken
         self._exhausted = False
         self._error: Exception | None = None
-        self._pull()
+        self._name = codec.name_of(target)
+        self._lock = threading.RLock()
+        self._pull(self._unfinished)
 
-    def _pull(self) -> None:
-        """Submit until the pool has enough to do."""
-        window = AHEAD * max(1, self._pool.limit)
+    def _pull(self, unfinished: int) -> None:
+        """Submit until the pool has enough to do. What Ctrl-C breaks off goes on at the next call:
+        items that were pulled are kept."""
+        window = AHEAD * max(1, self._pool.limit) - unfinished
         try:
-            while not self._exhausted and self._unfinished < window:
-                items = self._next_items()
-                if items:
-                    self._submit(items)
+            while window > 0 and (self._items or not self._exhausted):
+                if not self._exhausted:
+                    self._pull_items()
+                if self._items:
+                    self._submit(self._items)
+                    self._items = []
+                    window -= 1
         except Exception as error:  # of submitting; it comes after the results of what went before
             self._exhausted = True
+            self._items = []
             self._error = error
 
-    def _next_items(self) -> list[Any]:
+    def _pull_items(self) -> None:
         """Up to `chunksize` items; fewer at the end, or where the input raises."""
-        items: list[Any] = []
+        missing = self._chunksize - len(self._items)
         try:
-            items.extend(islice(self._input, self._chunksize))  # keeps what came before an error
+            self._items.extend(islice(self._input, missing))  # keeps what came before an error
         except Exception as error:
             self._error = error
-        self._exhausted = len(items) < self._chunksize
-        return items
+        self._exhausted = len(self._items) < self._chunksize
 
     def _submit(self, items: list[Any]) -> None:
         if self._chunksize > 1:
@@ -84,39 +105,63 @@ class MapIterator(Iterator[Any]):
         else:
             call = (self._target, tuple(items[0]) if self._star else (items[0],))
         completed = None if self._ordered else self._ended
-        task = self._pool._submit(*call, None, timeout=self._limit, completed=completed)
+        task = self._pool._submit(
+            *call, None, name=self._name, timeout=self._limit, completed=completed
+        )
         self._unfinished += 1
         if self._ordered:
             self._open.append(task)
 
-    def __iter__(self) -> MapIterator:
+    def __iter__(self) -> MapIterator[R]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> R:
         return self.next()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> R:
         """The next result. Raises StopIteration, prefork.TimeoutError after `timeout` seconds
-        (nothing is lost: call again), or what the task raised."""
-        if self._ready:
-            return self._ready.popleft()
-        if self._unfinished == 0:
-            error, self._error = self._error, None
-            raise error or StopIteration
-        task = self._next_task(timeout)
-        self._unfinished -= 1
-        self._pull()
-        result = task.result()
-        if self._chunksize == 1:
-            return result
-        self._ready.extend(result)
-        return self._ready.popleft()
+        (nothing is lost: call again), or what the item's call raised."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError(f"another thread waits for the next result for {timeout} s")
+        try:
+            return self._next(deadline, timeout)
+        finally:
+            self._lock.release()
 
-    def _next_task(self, timeout: float | None) -> Task[Any]:
+    def _next(self, deadline: float | None, timeout: float | None) -> R:
+        if not self._ready:
+            if self._unfinished == 0:
+                error, self._error = self._error, None
+                raise error or StopIteration
+            if not self._await(remaining(deadline)):
+                raise TimeoutError(f"no result of {self._name} came within {timeout} s")
+            # The input first: if it is interrupted, the task that has ended is still there.
+            self._pull(self._unfinished - 1)
+            task = (self._open if self._ordered else self._ended).popleft()
+            self._unfinished -= 1
+            if self._chunksize == 1:
+                only: R = self._result_of(task)
+                return only
+            self._ready.extend(self._result_of(task))
+        good, value = self._ready.popleft()
+        if not good:
+            self._raise(codec.decode_exception(value))
+        result: R = value
+        return result
+
+    def _await(self, timeout: float | None) -> bool:
         if self._ordered:
-            if not self._open[0].wait(timeout):
-                raise TimeoutError(f"{self._open[0]!r} did not end within {timeout} s")
-            return self._open.popleft()
-        if not self._pool._wait(lambda: bool(self._ended), timeout):
-            raise TimeoutError(f"no task ended within {timeout} s")
-        return self._ended.popleft()
+            return self._open[0].wait(timeout)
+        return self._pool._wait(lambda: bool(self._ended), timeout)
+
+    def _result_of(self, task: Task[Any]) -> Any:
+        try:
+            return task.result()
+        except StopIteration as error:
+            self._raise(error)
+
+    def _raise(self, error: BaseException) -> NoReturn:
+        if isinstance(error, StopIteration):
+            raise RuntimeError(f"{self._name} raised StopIteration") from error
+        raise error

@@ -16,11 +16,12 @@ One task, as a walk through the layers:
 from __future__ import annotations
 
 import errno
+import operator
 import signal as signals
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from logging import Logger
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from . import boot, codec
 from .errors import PoolClosed
@@ -34,6 +35,9 @@ from .task import Task
 from .worker import WorkerSetup
 
 MAX_WORKERS = 4095
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class TaskPool(Lifecycle):
@@ -80,19 +84,29 @@ class TaskPool(Lifecycle):
         start_method: str | None = None,
         preload: Sequence[str] = (),
         logger: Logger | None = None,
-        **unknown: Any,
+        **unknown: NoReturn,
     ) -> None:
         if unknown:
             raise TypeError(_unknown_option(next(iter(unknown))))
-        limit = usable_cpus() if limit is None else int(limit)
+        limit = usable_cpus() if limit is None else operator.index(limit)
         if not 0 <= limit <= MAX_WORKERS:
             raise ValueError(f"limit must be between 0 and {MAX_WORKERS}, not {limit}")
-        if maxtasksperchild is not None and maxtasksperchild < 1:
-            raise ValueError(f"maxtasksperchild must be at least 1, not {maxtasksperchild}")
-        if timeout is not None and timeout <= 0:
-            raise ValueError(f"timeout must be positive, not {timeout}")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be callable")
+        if maxtasksperchild is not None:
+            maxtasksperchild = operator.index(maxtasksperchild)
+            if not 1 <= maxtasksperchild < 1 << 32:
+                raise ValueError(f"maxtasksperchild must be at least 1, not {maxtasksperchild}")
+        _check_limit(timeout)
+        for name, given in (("initializer", initializer), ("on_process_exit", on_process_exit)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name} must be callable, not {given!r}")
+        if isinstance(preload, str):
+            raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
+        if semaphore is not None and not (
+            hasattr(semaphore, "acquire") and hasattr(semaphore, "release")
+        ):
+            raise TypeError(f"semaphore must have acquire() and release(), not be {semaphore!r}")
+        if logger is not None and not callable(getattr(logger, "warning", None)):
+            raise TypeError(f"logger must be a logging.Logger, not {logger!r}")
         method = start_method or (boot.default_start_method() if forking_enable else "exec")
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
@@ -108,19 +122,22 @@ class TaskPool(Lifecycle):
     # ---- tasks -------------------------------------------------------------------------------
 
     def apply(
-        self, target: Callable[..., Any], args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
+        self,
+        target: Callable[..., R],
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> R:
         """Run `target(*args, **kwargs)` in a worker, wait, and return its result or raise its
         exception."""
         return self.apply_async(target, args, kwargs).get()
 
     def apply_async(
         self,
-        target: Callable[..., Any],
+        target: Callable[..., R],
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
         *,
-        callback: Callable[[Any], object] | None = None,
+        callback: Callable[[R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         accept_callback: Callable[[int, float], object] | None = None,
         timeout_callback: Callable[[bool, float], object] | None = None,
@@ -128,14 +145,16 @@ class TaskPool(Lifecycle):
         timeout: float | None = None,
         correlation_id: str | None = None,
         waitforslot: bool | None = None,
-    ) -> Task[Any]:
-        """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError.
+    ) -> Task[R]:
+        """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError,
+        and ValueError for a `timeout` that is not positive.
 
         Callbacks get: `callback(result)`, `error_callback(exception)`, `accept_callback(pid, at)`
         when the task begins (`at` as of time.monotonic()), `timeout_callback(soft, seconds)` when
         it was killed for running longer than `timeout` seconds. With `putlocks` it waits for a
         slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
+        _check_limit(timeout)
         propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
         self.on_apply(target, args)
         return self._submit(
@@ -159,6 +178,7 @@ class TaskPool(Lifecycle):
         args: tuple[Any, ...],
         kwargs: dict[str, Any] | None,
         *,
+        name: str | None = None,
         timeout: float | None = None,
         takes_slot: bool = False,
         waits: bool = True,
@@ -169,7 +189,8 @@ class TaskPool(Lifecycle):
         self._check_usable()
         limit = self._timeout if timeout is None else timeout
         body = codec.encode_call(target, args, kwargs)
-        name = getattr(target, "__qualname__", None) or repr(target)
+        if name is None:
+            name = codec.name_of(target)
         task: Task[Any] = Task(self, name, correlation_id, limit=limit, **options)
         task._completed = completed
         took = takes_slot and self._take_slot(waits)
@@ -214,62 +235,65 @@ class TaskPool(Lifecycle):
 
     def map(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int = 1,
         *,
         timeout: float | None = None,
-    ) -> list[Any]:
-        """`[func(x) for x in iterable]`, in workers; each task may run `timeout` seconds."""
+    ) -> list[R]:
+        """`[func(x) for x in iterable]`, in workers; each task may run `timeout` seconds. Raises
+        what the first call that failed has raised."""
         return list(self.imap(func, iterable, chunksize, timeout=timeout))
 
     def starmap(
         self,
-        func: Callable[..., Any],
-        iterable: Iterable[Sequence[Any]],
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
         chunksize: int = 1,
         *,
         timeout: float | None = None,
-    ) -> list[Any]:
+    ) -> list[R]:
         """`[func(*x) for x in iterable]`, in workers; each task may run `timeout` seconds."""
         return list(MapIterator(self, func, iterable, chunksize, True, True, timeout))
 
     def imap(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int = 1,
         *,
         timeout: float | None = None,
-    ) -> MapIterator:
+    ) -> MapIterator[R]:
         """An iterator over `func(x)` in the order of the input, which is pulled as results are
-        taken. `chunksize` items make one task."""
+        taken. `chunksize` items make one task, of which each has its own result or error (but for
+        the loss of its worker, which they share)."""
         return MapIterator(self, func, iterable, chunksize, True, False, timeout)
 
     def imap_unordered(
         self,
-        func: Callable[[Any], Any],
-        iterable: Iterable[Any],
+        func: Callable[[T], R],
+        iterable: Iterable[T],
         chunksize: int = 1,
         *,
         timeout: float | None = None,
-    ) -> MapIterator:
+    ) -> MapIterator[R]:
         """As `imap`, in the order in which tasks end."""
         return MapIterator(self, func, iterable, chunksize, False, False, timeout)
 
     def flush(self) -> int:
         """Cancel every task that has not begun; how many that were."""
-        self._check_started()
+        self._check_own()
         return sum(task.cancel() for task in list(self._delivery.tasks.values()))
 
     def terminate_job(self, pid: int, signal: int | None = None) -> bool:
         """End the task that worker `pid` runs now, and the worker, by `signal` (SIGTERM, SIGQUIT,
         SIGABRT or SIGKILL; default SIGTERM). Whether it ran one. Raises ValueError for a signal
         that does not end a worker."""
-        self._check_started()
+        self._check_own()
         return self._kill_by(self._core.kill_job, pid, signal)
 
     def _kill(self, number: int, signal: int | None) -> bool:
+        self._check_own()
         return not self._finished and self._kill_by(self._core.kill_task, number, signal)
 
     def _kill_by(self, kill: Callable[[int, int], bool], whom: int, signal: int | None) -> bool:
@@ -283,6 +307,7 @@ class TaskPool(Lifecycle):
         return done
 
     def _cancel(self, task: Task[Any]) -> bool:
+        self._check_own()
         if self._finished or not self._core.cancel(task._number):
             return False
         self._look()
@@ -311,6 +336,7 @@ class TaskPool(Lifecycle):
         self._check_usable()
         if not 0 <= limit <= MAX_WORKERS:
             raise ValueError(f"a pool cannot have {limit} workers")
+        self._check_descriptors(limit - self.limit)
         self._core.resize(limit)
         change = limit - self.limit
         resize = getattr(self._semaphore, "grow" if change > 0 else "shrink", None)
@@ -321,13 +347,13 @@ class TaskPool(Lifecycle):
 
     def did_start_ok(self) -> bool:
         """Whether the pool runs and no initializer has failed."""
-        self._check_started()
+        self._check_own()
         self._look()
         return not self._delivery.failed_starts and not self._delivery.zygote_missing
 
     def maintain_pool(self) -> None:
         """Do what is due now. Billiard's users know it; the pool needs no such care."""
-        self._check_started()
+        self._check_own()
         self._look()
 
     # ---- facts -------------------------------------------------------------------------------
@@ -344,11 +370,11 @@ class TaskPool(Lifecycle):
 
     @property
     def state(self) -> str:
-        """new, running, closed, terminated, stopped, or degraded (no zygote, or an initializer that
-        keeps failing)."""
+        """new, running, closed, terminated, stopped (also in a fork of the application), or
+        degraded (no zygote, or no worker can start)."""
         if not self._started:
             return "new"
-        if self._finished:
+        if self._finished or self._is_copy():
             return "stopped"
         if self._terminated:
             return "terminated"
@@ -361,19 +387,21 @@ class TaskPool(Lifecycle):
     @property
     def info(self) -> dict[str, Any]:
         """Facts and settings, under the names that Celery's pools use."""
+        if self._started:
+            self._check_own()
         return info_of(self)
 
     @property
     def stats(self) -> dict[str, int]:
         """Counters since `start()`: tasks_*, workers_*, zygotes_lost, application_forks …"""
-        self._check_started()
+        self._check_own()
         return stats_of(self._core.describe())
 
     @property
     def workers(self) -> list[Worker]:
         """The workers there are now."""
-        self._check_started()
-        return [] if self._finished or self._is_copy() else workers_of(self)
+        self._check_own()
+        return [] if self._finished else workers_of(self)
 
     def __repr__(self) -> str:
         name = f"<{type(self).__name__} {self.state}"
@@ -386,11 +414,21 @@ class TaskPool(Lifecycle):
         )
 
 
+OTHER_NAMES = dict.fromkeys(
+    ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
+)
+
+
 def _unknown_option(name: str) -> str:
     import difflib
     import inspect
 
     known = [known for known in inspect.signature(TaskPool).parameters if known != "unknown"]
-    near = difflib.get_close_matches(name, known, 1)
+    near = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
     return f"TaskPool has no option {name!r}{hint}"
+
+
+def _check_limit(timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:  # nor is "not a number"
+        raise ValueError(f"timeout must be positive, not {timeout}")

@@ -51,13 +51,18 @@ class Semaphore:
             self._changed.notify()
 
     def grow(self, count: int = 1) -> None:
-        """Have `count` more slots."""
+        """Have `count` more slots. Raises ValueError for a negative count."""
+        if count < 0:
+            raise ValueError(f"a semaphore cannot grow by {count}")
         with self._changed:
             self._bound += count
             self._changed.notify_all()
 
     def shrink(self, count: int = 1) -> None:
-        """Have `count` fewer; those in use stay so until they are released."""
+        """Have `count` fewer; those in use stay so until they are released. Raises ValueError for a
+        negative count."""
+        if count < 0:
+            raise ValueError(f"a semaphore cannot shrink by {count}")
         with self._changed:
             self._bound = max(0, self._bound - count)
 

@@ -246,6 +246,12 @@ class Task(concurrent.futures.Future[T]):
 
     def _call_ended(self, timed_out: bool) -> None:
         """The callbacks, in their order: timeout, then result or error, then done."""
+        try:
+            self._call_own(timed_out)
+        finally:  # also if Ctrl-C has hit the others
+            self._call_done_callbacks()
+
+    def _call_own(self, timed_out: bool) -> None:
         if timed_out and self._timeout_callback is not None:
             self._call_back(self._timeout_callback, False, self._limit)
         if self._exception is not None:
@@ -253,6 +259,8 @@ class Task(concurrent.futures.Future[T]):
                 self._call_back(self._error_callback, self._exception)
         elif self._state == FINISHED and self._callback is not None:
             self._call_back(self._callback, self._result)
+
+    def _call_done_callbacks(self) -> None:
         while self._done_callbacks:
             try:
                 fn = self._done_callbacks.pop(0)
@@ -265,7 +273,10 @@ class Task(concurrent.futures.Future[T]):
             fn(*args)
         except self._propagate as error:
             self._pool._propagate(error)
-        except (Exception, SystemExit, GeneratorExit):
+        except BaseException as error:
+            # In the main thread that may be Ctrl-C, which is meant for the program.
+            if isinstance(error, KeyboardInterrupt) and _is_main_thread():
+                raise
             self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:
@@ -277,6 +288,10 @@ class Task(concurrent.futures.Future[T]):
         elif self._exception is not None:
             state = f"failed: {type(self._exception).__name__}"
         return f"<Task {self.id} {self._name} {state}>"
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -60,7 +60,15 @@ def _become_process(slot: int) -> None:
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
 
-def work(core: CoreWorker, setup: WorkerSetup) -> NoReturn:
+def cannot_work(why: bytes, core: CoreWorker) -> NoReturn:
+    """The life of a worker whose zygote failed to get ready: it says why."""
+    try:
+        core.failed(why)
+    finally:
+        os._exit(1)
+
+
+def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     """The whole life. It always ends in `os._exit`, never in the application's frames."""
     exitcode = 1
     try:

@@ -471,7 +471,7 @@ TEST(terminate_settles_everything_as_terminated)
     (void)await(pool, PF_EVENT_ACCEPTED, running);
     for (int i = 0; i < 20; i++)
         submit(pool, "e", 0, 0);
-    CHECK_EQ(pf_pool_terminate(pool, SIGTERM), 0);
+    CHECK_EQ(pf_pool_terminate(pool, SIGTERM, 3000 * ms), 0);
     for (int i = 0; i < 22; i++)
         expect(pool, 0, PF_TERMINATED);
     await_alive(pool, 0);

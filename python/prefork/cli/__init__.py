@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from prefork import InitializerError, TaskPool
+from prefork import InitializerError, TaskPool, __version__
 
 from .call import Call, UsageError, begin_worker, load
-from .loop import Interrupts, Screen, Source, drive, expand
+from .loop import Interrupts, OutputError, Screen, Source, drive, expand
 from .walk import Walk
 
 ALL_DONE, SOME_FAILED, USAGE, INITIALIZER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -35,9 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("rich") is None:
         return _fail(USAGE, "the command needs rich: pip install 'prefork[cli]'")
     try:
-        load(options.func)
-        if options.initializer is not None:
-            load(options.initializer)
+        if sys.stdout is None:
+            return _fail(USAGE, "stdout is closed, and records go there")
+        with contextlib.redirect_stdout(sys.stderr):  # what an import prints is no record
+            load(options.func)
+            if options.initializer is not None:
+                load(options.initializer)
         source, total = _source(options)
     except (UsageError, OSError) as error:
         return _fail(USAGE, str(error))
@@ -69,16 +72,28 @@ def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ALL_DONE
+    except OutputError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(SOME_FAILED, f"records cannot be written: {error}")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted")
-    _summarize(walk, replaced, time.monotonic() - began)
-    left_out = walk.dropped or (walk.draining and not source.exhausted)
+    left_out = _left_out(walk, source)
+    _summarize(walk, left_out, replaced, time.monotonic() - began)
     return SOME_FAILED if walk.failed or left_out else ALL_DONE
 
 
-def _summarize(walk: Walk, replaced: int, seconds: float) -> None:
+def _left_out(walk: Walk, source: Source) -> str:
+    """Of the inputs that were never begun, in words; nothing if there is none."""
+    if not walk.draining:
+        return ""
+    if source.exhausted or source.left is not None:
+        count = walk.dropped + (source.left or 0)
+        return f"{count} left out, " if count else ""
+    return f"{walk.dropped} and the unread input left out, "
+
+
+def _summarize(walk: Walk, left_out: str, replaced: int, seconds: float) -> None:
     rate = (walk.done + walk.failed) / max(seconds, 1e-9)
-    left_out = f"{walk.dropped} left out, " if walk.dropped else ""
     print(
         f"prefork: {walk.done} done, {walk.failed} failed, {left_out}{walk.retried} retried, "
         f"{replaced} workers replaced, {rate:.1f} tasks/s",
@@ -126,10 +141,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("--version", action="version", version=f"prefork {__version__}")
     add("command", metavar="map", choices=["map"], help="call a Python function for each input")
-    add("func", metavar="FUNC", help="MODULE:FUNCTION or FILE.py:FUNCTION")
+    add("func", metavar="FUNC", help="MODULE:FUNCTION or FILE.py:FUNCTION; it is given a str")
     add("input", metavar="INPUT", nargs="*", help="an argument, or a glob pattern; default: stdin")
-    add("--lines", metavar="FILE", help="each line of FILE is an input")
+    add("--lines", metavar="FILE", help="each line of FILE is an input, without its LF or CRLF")
     add("--unordered", action="store_true", help="print records as they come")
     add("--repr", action="store_true", help="print the repr() of results")
     add("--workers", type=_number(int, 1, 4095), metavar="N", help="default: one per usable CPU")

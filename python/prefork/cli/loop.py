@@ -6,16 +6,21 @@ of our output to go away; no thread is involved.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import select
 import signal
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .walk import Job, Walk
+
+
+class OutputError(Exception):
+    """Stdout takes no more records."""
 
 
 class Source:
@@ -33,6 +38,11 @@ class Source:
             pass
         return self._ready.popleft() if self._ready else None
 
+    @property
+    def left(self) -> int | None:
+        """How many there are still, where that is known."""
+        return len(self._ready) if self.fd is None or self.exhausted else None
+
     def _read(self) -> bool:
         if self.fd is None:
             self.exhausted = True
@@ -45,14 +55,18 @@ class Source:
         lines = data.split(b"\n")
         self._rest.append(lines[0])
         if len(lines) > 1:
-            self._ready.append(os.fsdecode(b"".join(self._rest)))
-            self._ready.extend(map(os.fsdecode, lines[1:-1]))
+            self._ready.append(_text_of(b"".join(self._rest)))
+            self._ready.extend(map(_text_of, lines[1:-1]))
             self._rest = [lines[-1]]
         if not data:
             self.exhausted = True
             if last := b"".join(self._rest):
-                self._ready.append(os.fsdecode(last))
+                self._ready.append(_text_of(last))
         return bool(data)
+
+
+def _text_of(line: bytes) -> str:
+    return os.fsdecode(line.removesuffix(b"\r"))
 
 
 def expand(inputs: Sequence[str]) -> list[str]:
@@ -62,6 +76,16 @@ def expand(inputs: Sequence[str]) -> list[str]:
         is_pattern = glob.has_magic(text) and not os.path.lexists(text)
         found += (is_pattern and sorted(glob.glob(text, recursive=True))) or [text]
     return found
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(str(error)) from error
 
 
 class Screen:
@@ -87,14 +111,23 @@ class Screen:
         self._above = self._bar is not None and sys.stdout.isatty()
 
     def show(self, job: Job) -> None:
-        """Print the record of a job that has one. Raises BrokenPipeError."""
+        """Print the record of a job that has one. Raises BrokenPipeError and OutputError."""
+        with _output():
+            self._print(job)
+        if self._bar is not None:
+            self._bar.advance(self._line)
+
+    def flush(self) -> None:
+        """Have the records out. Raises as `show` does."""
+        with _output():
+            sys.stdout.flush()
+
+    def _print(self, job: Job) -> None:
         if job.record is not None and self._above:  # by way of the bar, which is in the way
             text = job.record.rstrip("\n")
             self._bar.console.print(text, soft_wrap=True, markup=False, highlight=False)
         elif job.record is not None:
             sys.stdout.write(job.record)
-        if self._bar is not None:
-            self._bar.advance(self._line)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -124,7 +157,7 @@ class Interrupts:
 
 def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fast: bool) -> None:
     """Everything from the first input to the last record. Raises InitializerError,
-    BrokenPipeError and KeyboardInterrupt."""
+    BrokenPipeError, OutputError and KeyboardInterrupt."""
     while True:
         if stop.count and not walk.draining:
             walk.drain()
@@ -140,7 +173,7 @@ def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fas
         for job in walk.take():
             taken += 1
             screen.show(job)
-        sys.stdout.flush()
+        screen.flush()
         if fail_fast and walk.failed:
             walk.drain()
         if not walk.jobs and (walk.draining or source.exhausted):
