@@ -1,0 +1,248 @@
+/* Tasks of a pool, submitted, cancelled, limited, and awaited by a host or as a guest. */
+#define _GNU_SOURCE
+#include "pooltest.h"
+#include "prefork.h"
+#include "runner.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+TEST(bytes_come_back)
+{
+    pf_pool *pool = make_pool(2, 0);
+    uint64_t id = submit(pool, "echo this", 0, 0);
+    pf_event event = await(pool, PF_EVENT_DONE, id);
+    CHECK_EQ(event.outcome, PF_OK);
+    CHECK(event.size == 9 && memcmp(event.data, "echo this", 9) == 0);
+    CHECK(event.at > 0 && event.pid > 0);
+    pf_event_clear(&event);
+    expect(pool, submit(pool, "raise", 0, 0), PF_ERROR);
+    expect(pool, submit(pool, "", 0, 0), PF_OK);
+    pf_pool_free(pool);
+}
+
+TEST(many_tasks_each_settled_once)
+{
+    enum { COUNT = 20000 };
+    static unsigned char settled[COUNT];
+    static uint64_t ids[COUNT];
+    pf_pool *pool = make_pool(3, 0);
+    for (int i = 0; i < COUNT; i++) {
+        int body[2] = {'e', i}; /* little-endian: the first byte is the command */
+        ids[i] = pf_pool_submit(pool, body, sizeof body, 0, 0, 1);
+        CHECK(ids[i] != 0);
+    }
+    for (int left = COUNT; left > 0;) {
+        pf_event events[64];
+        int got = pf_pool_poll(pool, events, 64, patience, pf_pool_rouses(pool));
+        CHECK(got > 0);
+        for (int i = 0; i < got; i++) {
+            if (events[i].type == PF_EVENT_DONE) {
+                int body[2];
+                CHECK(events[i].outcome == PF_OK && events[i].size == sizeof body);
+                memcpy(body, events[i].data, sizeof body);
+                CHECK_EQ(ids[body[1]], events[i].task);
+                CHECK_EQ(settled[body[1]]++, 0);
+                left--;
+            }
+            pf_event_clear(&events[i]);
+        }
+    }
+    pf_pool_free(pool);
+}
+
+TEST(large_bodies_both_ways)
+{
+    enum { SIZE = 4 << 20 };
+    pf_pool *pool = make_pool(2, 0);
+    unsigned char *large = malloc(SIZE);
+    for (int i = 0; i < SIZE; i++)
+        large[i] = (unsigned char)(i * 31 + (i >> 8));
+    large[0] = 'e';
+    uint64_t ids[4];
+    for (int i = 0; i < 4; i++)
+        ids[i] = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+    for (int i = 0; i < 4; i++) {
+        pf_event event = await(pool, PF_EVENT_DONE, 0);
+        int known = 0;
+        for (int j = 0; j < 4; j++)
+            known += ids[j] == event.task;
+        CHECK_EQ(known, 1);
+        CHECK_EQ(event.outcome, PF_OK);
+        CHECK_EQ(event.size, SIZE);
+        CHECK(memcmp(event.data, large, SIZE) == 0);
+        pf_event_clear(&event);
+    }
+    free(large);
+    pf_pool_free(pool);
+}
+
+TEST(accepted_comes_before_done)
+{
+    pf_pool *pool = make_pool(1, 0);
+    for (int i = 0; i < 200; i++) {
+        uint64_t id = submit(pool, "e", PF_TELL, 0);
+        pf_event events[8];
+        int told = 0, done = 0;
+        while (!done) {
+            int got = pf_pool_poll(pool, events, 8, patience, pf_pool_rouses(pool));
+            CHECK(got > 0);
+            for (int j = 0; j < got; j++) {
+                if (events[j].task == id && events[j].type == PF_EVENT_ACCEPTED) {
+                    CHECK(!done && events[j].pid > 0 && events[j].at > 0);
+                    told++;
+                }
+                done += events[j].task == id && events[j].type == PF_EVENT_DONE;
+                pf_event_clear(&events[j]);
+            }
+        }
+        CHECK_EQ(told, 1);
+    }
+    pf_pool_free(pool);
+}
+
+TEST(cancel_before_and_after_the_beginning)
+{
+    pf_pool *pool = make_pool(1, 0);
+    uint64_t first = submit(pool, "sleep", PF_TELL, 0), second = submit(pool, "e", 0, 0);
+    pf_event event = await(pool, PF_EVENT_ACCEPTED, first);
+    CHECK_EQ(pf_pool_find_task(pool, first), event.pid);
+    CHECK_EQ(pf_pool_cancel(pool, first), 0);
+    CHECK_EQ(pf_pool_cancel(pool, second), 1);
+    expect(pool, second, PF_CANCELLED);
+    CHECK_EQ(pf_pool_cancel(pool, second), 0);
+    CHECK_EQ(pf_pool_kill_task(pool, second, SIGKILL), 0);
+    CHECK_EQ(pf_pool_kill_task(pool, first, SIGUSR1), -1);
+    CHECK_EQ(errno, EINVAL);
+    CHECK_EQ(pf_pool_kill_task(pool, first, SIGTERM), 1);
+    expect(pool, first, PF_TERMINATED);
+    event = await(pool, PF_EVENT_WORKER_EXITED, 0);
+    CHECK_EQ(event.outcome, PF_EXIT_KILLED);
+    CHECK_EQ(event.status, SIGTERM);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    pf_pool_free(pool);
+}
+
+/* A body that comes by pipe can be revoked while it is on its way; its worker must go on. */
+TEST(cancel_while_a_large_body_is_on_its_way)
+{
+    enum { SIZE = 1 << 20 };
+    pf_pool *pool = make_pool(1, 0);
+    char *large = calloc(1, SIZE);
+    await_alive(pool, 1);
+    for (int i = 0; i < 300; i++) {
+        uint64_t id = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        struct timespec spin = {0, i * 1000};
+        nanosleep(&spin, NULL);
+        int done = pf_pool_cancel(pool, id);
+        expect(pool, id, done ? PF_CANCELLED : PF_OK);
+        expect(pool, submit(pool, "e", 0, 0), PF_OK); /* the worker is alive and claims */
+    }
+    free(large);
+    pf_pool_free(pool);
+}
+
+/* Claimed, but its call has not begun: it waits for a body that nobody sends, for nobody polls. */
+TEST(cancel_after_the_claim_and_before_the_call)
+{
+    enum { SIZE = 1 << 20 };
+    pf_pool *pool = make_pool(1, 0);
+    char *large = calloc(1, SIZE);
+    await_alive(pool, 1);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    for (int i = 0; i < 20; i++) {
+        uint64_t id = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        await_sleep(await_claim(pool, id));
+        CHECK_EQ(pf_pool_cancel(pool, id), 1);
+        expect(pool, id, PF_CANCELLED);
+        expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    }
+    free(large);
+    pf_pool_free(pool);
+}
+
+TEST(a_worker_whose_results_find_no_room_goes_on_when_there_is_some)
+{
+    enum { COUNT = 12 };
+    uint64_t ids[COUNT];
+    pf_pool *pool = make_pool(1, 0);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    for (int i = 0; i < COUNT; i++)
+        ids[i] = submit(pool, "big", 0, 0);
+    await_sleep(await_claim(pool, ids[4])); /* the ring holds four */
+    for (int i = 0; i < COUNT; i++) {
+        pf_event event = await(pool, PF_EVENT_DONE, 0);
+        CHECK(event.task == ids[i] && event.outcome == PF_OK && event.size == sizeof big);
+        pf_event_clear(&event);
+    }
+    pf_pool_free(pool);
+}
+
+TEST(a_limit_ends_the_task_and_no_other)
+{
+    pf_pool *pool = make_pool(1, 0);
+    uint64_t first = submit(pool, "sleep", 0, 100 * ms), second = submit(pool, "e", 0, 100 * ms);
+    pf_event event = await(pool, PF_EVENT_DONE, 0);
+    CHECK_EQ(event.task, first);
+    CHECK_EQ(event.outcome, PF_TIMED_OUT);
+    CHECK(clock_ns() - event.at >= 100 * ms);
+    expect(pool, second, PF_OK);
+    pf_pool_free(pool);
+}
+
+TEST(a_guest_is_readable_when_there_is_something)
+{
+    pf_pool *pool = make_pool(2, 0);
+    struct pollfd fd = {.fd = pf_pool_fd(pool), .events = POLLIN};
+    CHECK(fd.fd >= 0);
+    for (int i = 0; i < 500; i++) {
+        uint64_t id = submit(pool, "e", 0, 0);
+        for (int done = 0; !done;) {
+            pf_event event;
+            CHECK(poll(&fd, 1, (int)(patience / ms)) == 1);
+            int got = pf_pool_poll(pool, &event, 1, 0, pf_pool_rouses(pool));
+            CHECK(got >= 0);
+            if (got > 0) {
+                done = event.type == PF_EVENT_DONE && event.task == id;
+                pf_event_clear(&event);
+            }
+        }
+    }
+    pf_pool_free(pool);
+}
+
+/* Whoever falls asleep while the other publishes, worker or guest, must see or hear it. A task that
+ * is delayed has been rescued by something else that happened. */
+TEST_SLOW(a_guest_and_its_workers_miss_no_call, 60)
+{
+    pf_pool *pool = make_pool(2, 0);
+    struct pollfd fd = {.fd = pf_pool_fd(pool), .events = POLLIN};
+    const int64_t end = clock_ns() + 8000 * ms;
+    pf_pool_info info;
+    long rounds = 0;
+    do { /* nothing but tasks shall wake us from now on */
+        await_alive(pool, 2);
+        CHECK_EQ(pf_pool_describe(pool, &info), 0);
+    } while (info.standby == 0);
+    for (int64_t begun; (begun = clock_ns()) < end; rounds++) {
+        uint64_t id = submit(pool, "e", 0, 0);
+        for (int done = 0; !done;) {
+            pf_event event;
+            CHECK(poll(&fd, 1, (int)(patience / ms)) == 1);
+            int got = pf_pool_poll(pool, &event, 1, 0, 0);
+            CHECK(got >= 0);
+            if (got > 0) {
+                done = event.type == PF_EVENT_DONE && event.task == id;
+                pf_event_clear(&event);
+            }
+        }
+    }
+    printf("%ld rounds\n", rounds);
+    fflush(stdout);
+    pf_pool_free(pool);
+}
