@@ -1,4 +1,4 @@
-"""What tests share: functions for workers, gates to hold them at, and looks into /proc."""
+"""What tests share: functions for workers, gates to hold them at, and looks at pools and /proc."""
 
 from __future__ import annotations
 
@@ -157,6 +157,22 @@ def hold_stubbornly(path: str) -> int:
     return hold(path)
 
 
+# ---- pools ---------------------------------------------------------------------------------------
+
+
+def pids(pool: Any) -> set[int]:
+    return {worker.pid for worker in pool.workers}
+
+
+def full(pool: Any, count: int) -> Any:
+    """The pool is at strength: every worker has a pid and can take tasks."""
+    return (
+        len(workers := pool.workers) == count
+        and all(w.pid and w.state in ("idle", "running") for w in workers)
+        and workers
+    )
+
+
 # ---- tasks ---------------------------------------------------------------------------------------
 
 
@@ -212,6 +228,20 @@ def lines(path: Path | str) -> list[str]:
         return Path(path).read_text().split("\n")[:-1]
     except FileNotFoundError:
         return []
+
+
+# What an open pool takes, and every other refuses.
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "apply": lambda pool: pool.apply(square, (1,)),
+    "apply_async": lambda pool: pool.apply_async(square, (1,)),
+    "map": lambda pool: pool.map(square, [1]),
+    "starmap": lambda pool: pool.starmap(square, [(1,)]),
+    "imap": lambda pool: pool.imap(square, [1]),
+    "imap_unordered": lambda pool: pool.imap_unordered(square, [1]),
+    "grow": lambda pool: pool.grow(),
+    "shrink": lambda pool: pool.shrink(),
+    "restart": lambda pool: pool.restart(),
+}
 
 
 # ---- scripts -------------------------------------------------------------------------------------

@@ -9,12 +9,7 @@ import signal
 import pytest
 
 import prefork
-from helpers import alive, descriptors, eventually, hold, parent_of, pid_of_worker, square
-
-
-def full(pool, count):
-    workers = pool.workers
-    return len(workers) == count and all(w.pid and w.state in ("idle", "running") for w in workers)
+from helpers import alive, descriptors, eventually, full, hold, parent_of, pid_of_worker, square
 
 
 def standing_by(pool):

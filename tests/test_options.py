@@ -1,0 +1,185 @@
+"""What a pool is made with: size, initializer, destructor, tasks per worker; what is refused."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+import prefork
+from helpers import eventually, full, lines, note, pid_of_worker, square
+from prefork import TaskPool
+
+
+def test_the_default_size_is_what_the_machine_allows(pool):
+    allowed = len(os.sched_getaffinity(0))
+    one = pool()
+    assert 1 <= one.limit <= allowed
+    os.sched_setaffinity(0, mask := os.sched_getaffinity(0))
+    first = {min(mask)}
+    try:
+        os.sched_setaffinity(0, first)
+        assert TaskPool().limit == 1
+    finally:
+        os.sched_setaffinity(0, mask)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"limit": -1}, ValueError),
+        ({"limit": 5000}, ValueError),
+        ({"maxtasksperchild": 0}, ValueError),
+        ({"timeout": 0}, ValueError),
+        ({"timeout": -1}, ValueError),
+        ({"initializer": 5}, TypeError),
+        ({"start_method": "spawn"}, ValueError),
+    ],
+)
+def test_nonsense_is_refused_at_once(options, error):
+    with pytest.raises(error):
+        TaskPool(**options)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("max_tasks_per_child", "maxtasksperchild"), ("initialiser", "initializer")],
+)
+def test_an_unknown_option_is_an_error_that_names_the_nearest(wrong, right):
+    with pytest.raises(TypeError, match=f"'{wrong}'.*'{right}'"):
+        TaskPool(1, **{wrong: 1})
+
+
+def test_forking_enable_false_means_exec(pool):
+    assert TaskPool(1, forking_enable=False).info["start-method"] == "exec"
+    assert TaskPool(1).info["start-method"] == "fork"
+
+
+# ---- initializer and destructor ------------------------------------------------------------------
+
+STATE: list = []
+
+
+def remember(*args):
+    STATE.extend(args)
+
+
+def recalled(*_):
+    value = STATE[0]
+    return value() if callable(value) else value
+
+
+def test_initargs_are_inherited_and_never_pickled(pool):
+    one = pool(1, initializer=remember, initargs=(lambda: "unpicklable", threading.Lock()))
+    assert one.apply(recalled) == "unpicklable"
+
+
+def test_initializer_may_be_a_lambda(pool):
+    one = pool(2, initializer=lambda: STATE.append(7))
+    assert one.map(recalled, range(4)) == [7] * 4
+
+
+def test_the_initializer_runs_in_every_worker_and_its_replacements(pool, tmp_path):
+    path = tmp_path / "born"
+    one = pool(2, initializer=note, initargs=(str(path),), maxtasksperchild=1)
+    used = one.map(pid_of_worker, range(5))
+    assert len(set(used)) == 5
+    assert set(map(str, used)) <= set(lines(path))
+
+
+def leave(path, pid, code):
+    note(path, f"{pid} {os.getpid()} {code}")
+
+
+@pytest.mark.parametrize("how", ["stop", "maxtasksperchild", "shrink", "restart"])
+def test_the_destructor_runs_in_the_worker_at_every_orderly_exit(pool, tmp_path, how):
+    path = tmp_path / "gone"
+    one = pool(
+        1,
+        on_process_exit=lambda pid, code: leave(str(path), pid, code),
+        maxtasksperchild=1 if how == "maxtasksperchild" else None,
+    )
+    pid = one.apply(pid_of_worker)
+    if how in ("stop", "shrink", "restart"):
+        getattr(one, how)()
+    eventually(lambda: f"{pid} {pid} 0" in lines(path), one)
+    one.stop()
+    assert lines(path).count(f"{pid} {pid} 0") == 1
+
+
+def test_a_failing_destructor_harms_nobody(pool):
+    one = pool(1, on_process_exit=lambda *_: 1 / 0, maxtasksperchild=1)
+    assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def broken(*_):
+    raise KeyError("broken initializer")
+
+
+def test_an_initializer_that_always_fails_fails_the_waiting_tasks(pool):
+    one = pool(2, initializer=broken, putlocks=False)
+    with pytest.raises(prefork.InitializerError, match="initializer") as caught:
+        one.apply_async(square, (1,)).get()
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert one.state == "degraded"
+    assert not one.did_start_ok()
+    with pytest.raises(prefork.InitializerError):
+        one.apply_async(square, (1,))
+
+
+def exits(*_):
+    raise SystemExit(3)
+
+
+def test_an_initializer_that_raises_systemexit_fails_like_any_other(pool):
+    one = pool(1, initializer=exits)
+    with pytest.raises(prefork.InitializerError):
+        one.apply(square, (1,))
+
+
+def broken_while(path):
+    if Path(path).exists():
+        raise KeyError("broken initializer")
+
+
+def test_a_pool_recovers_when_the_initializer_does(pool, tmp_path):
+    flag = tmp_path / "broken"
+    flag.touch()
+    one = pool(1, initializer=broken_while, initargs=(str(flag),))
+    eventually(lambda: one.state == "degraded", one)
+    flag.unlink()
+    eventually(lambda: one.state == "running", one)
+    assert one.apply(square, (3,)) == 9
+    assert one.did_start_ok()
+
+
+def test_restart_recovers_a_pool_whose_initializer_failed(pool):
+    broken_now = [True]
+
+    def initialize():
+        if broken_now:
+            raise KeyError
+
+    one = pool(1, initializer=initialize)
+    eventually(lambda: one.state == "degraded", one)
+    broken_now.clear()
+    one.restart()
+    eventually(lambda: one.state == "running", one)
+    assert one.apply(square, (3,)) == 9
+
+
+# ---- maxtasksperchild ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [1, 3, 7])
+def test_a_worker_does_exactly_its_share_and_nothing_is_lost(pool, share):
+    one = pool(2, maxtasksperchild=share, putlocks=False)
+    used = [task.get() for task in [one.apply_async(pid_of_worker) for _ in range(42)]]
+    counts = [used.count(pid) for pid in set(used)]
+    assert sum(counts) == 42
+    assert max(counts) == share
+    assert sorted(counts, reverse=True)[: 42 // share - 1] == [share] * (42 // share - 1)
+    eventually(lambda: full(one, 2), one)
+    assert one.stats["application_forks"] == 1

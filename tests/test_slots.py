@@ -1,0 +1,233 @@
+"""Slots that apply_async waits for, and the semaphore that counts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+import prefork
+from helpers import fail, hold, spin, square
+
+
+def test_with_putlocks_apply_async_waits_for_a_slot(pool, gate):
+    one = pool(2)
+    held = [one.apply_async(hold, (gate.path,)) for _ in range(2)]
+    gate.arrived(2)
+    submitted = threading.Event()
+    tasks = []
+
+    def submit():
+        tasks.append(one.apply_async(square, (3,)))
+        submitted.set()
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert not submitted.wait(0.3)
+    assert one.stats["tasks_submitted"] == 2
+    gate.open()
+    thread.join()
+    assert tasks[0].get() == 9
+    gate.open()
+    assert all(task.get() for task in held)
+
+
+def test_never_more_than_limit_tasks_are_unfinished_with_putlocks(pool):
+    one = pool(2)
+    most = 0
+    for i in range(200):
+        one.apply_async(square, (i,))
+        most = max(most, one.stats["tasks_unfinished"])
+    assert most <= 2
+
+
+def test_waitforslot_false_submits_past_the_slots(pool, gate):
+    one = pool(1)
+    tasks = [one.apply_async(hold, (gate.path,), waitforslot=False) for _ in range(5)]
+    gate.arrived()
+    assert one.stats["tasks_unfinished"] == 5
+    gate.open(5)
+    assert len({task.get() for task in tasks}) == 1
+    assert one.apply(square, (1,)) == 1  # and the slots are right again
+    assert one.apply(square, (2,)) == 4
+
+
+def test_without_putlocks_nobody_waits(pool, gate):
+    one = pool(1, putlocks=False)
+    tasks = [one.apply_async(hold, (gate.path,)) for _ in range(5)]
+    gate.open(5)
+    assert len({task.get() for task in tasks}) == 1
+
+
+def test_a_slot_is_given_back_before_the_callbacks_run(pool):
+    slots = prefork.Semaphore(1)
+    one = pool(1, semaphore=slots)
+    seen = []
+    called = threading.Event()
+
+    def look(_):
+        seen.append(slots.value)
+        called.set()
+
+    one.apply_async(square, (1,), callback=look)
+    assert called.wait(30)
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("how", ["result", "error", "cancel", "kill", "limit"])
+def test_a_slot_is_given_back_however_the_task_ends(pool, gate, how):
+    slots = prefork.Semaphore(2)
+    one = pool(1, semaphore=slots)
+    blocker = one.apply_async(hold, (gate.path,)) if how == "cancel" else None
+    if blocker:
+        gate.arrived()
+    options = {"timeout": 0.05} if how == "limit" else {}
+    target = {"result": square, "error": fail, "limit": spin, "cancel": square}.get(how)
+    if how == "kill":
+        task = one.apply_async(hold, (gate.path,))
+        (pid,) = gate.arrived()
+        os.kill(pid, signal.SIGKILL)
+    else:
+        task = one.apply_async(target, (3,) if target is square else (), **options)
+    if how == "cancel":
+        assert task.cancel()
+    task.wait()
+    assert slots.value == (1 if blocker else 2)
+    gate.open()
+
+
+class Counting(prefork.Semaphore):
+    def __init__(self, value):
+        super().__init__(value)
+        self.acquired = self.released = 0
+
+    def acquire(self, *args, **options):
+        got = super().acquire(*args, **options)
+        self.acquired += got
+        return got
+
+    def release(self):
+        self.released += 1
+        super().release()
+
+
+def test_a_semaphore_passed_in_is_released_once_per_task(pool):
+    slots = Counting(2)
+    one = pool(2, semaphore=slots)
+    for task in [one.apply_async(square if i % 3 else fail, (i,)) for i in range(30)]:
+        task.wait()
+    assert (slots.acquired, slots.released, slots.value) == (30, 30, 2)
+
+
+@pytest.mark.parametrize("how", ["waitforslot=False", "putlocks=False", "guest", "no workers"])
+def test_a_semaphore_that_the_caller_has_acquired_is_released_once_per_task(pool, how):
+    slots = Counting(100)
+    one = pool(0 if how == "no workers" else 2, semaphore=slots, putlocks=how != "putlocks=False")
+    if how == "guest":
+        one.fileno()
+    options = {"waitforslot": False} if how == "waitforslot=False" else {}
+    for _ in range(30):
+        assert slots.acquire()
+    tasks = [one.apply_async(square if i % 3 else fail, (i,), **options) for i in range(30)]
+    if how == "no workers":
+        one.grow(1)
+    for task in tasks:
+        task.wait()
+    assert (slots.acquired, slots.released) == (30, 30)
+
+
+def test_a_semaphore_that_cannot_grow_is_left_as_it_is(pool):
+    slots = threading.BoundedSemaphore(1)
+    one = pool(1, semaphore=slots)
+    one.grow(2)
+    one.shrink()
+    assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
+    assert one.apply(square, (3,)) == 9
+
+
+def test_a_refused_task_gives_its_slot_back(pool):
+    slots = Counting(1)
+    one = pool(1, semaphore=slots)
+    with pytest.raises(Exception, match="pickle"):
+        one.apply_async(lambda: None)
+    one.close()
+    with pytest.raises(prefork.PoolClosed):
+        one.apply_async(square, (1,))
+    assert slots.acquired == slots.released
+    assert slots.value == 1
+
+
+def test_closing_wakes_who_waits_for_a_slot(pool, gate):
+    one = pool(1)
+    one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    raised = []
+    waiting = threading.Event()
+
+    def submit():
+        waiting.set()
+        try:
+            one.apply_async(square, (1,))
+        except prefork.PoolClosed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    waiting.wait()
+    one.close()
+    thread.join(30)
+    assert len(raised) == 1
+    gate.open()
+
+
+def test_slots_grow_and_shrink_with_the_pool(pool, gate):
+    slots = prefork.Semaphore(1)
+    one = pool(1, semaphore=slots)
+    one.grow(2)
+    assert slots.bound == 3
+    tasks = [one.apply_async(hold, (gate.path,)) for _ in range(3)]
+    gate.arrived(3)
+    one.shrink(2)
+    assert (slots.bound, slots.value) == (1, 0)
+    gate.open(3)
+    assert all(task.get() for task in tasks)
+    assert slots.value == 1
+
+
+def test_growing_lets_a_waiting_submitter_go_on(pool, gate):
+    one = pool(1)
+    first = one.apply_async(hold, (gate.path,))
+    gate.arrived()
+    tasks = []
+    thread = threading.Thread(target=lambda: tasks.append(one.apply_async(square, (5,))))
+    thread.start()
+    one.grow()
+    thread.join(30)
+    assert tasks[0].get() == 25
+    gate.open()
+    first.get()
+
+
+def test_the_semaphore_alone():
+    slots = prefork.Semaphore(2)
+    assert slots.acquire()
+    assert slots.acquire()
+    assert not slots.acquire(blocking=False)
+    assert not slots.acquire(timeout=0.01)
+    slots.grow()
+    assert slots.acquire(blocking=False)
+    slots.shrink(2)
+    slots.release()
+    slots.release()
+    assert slots.value == 0
+    slots.release()
+    slots.release()  # one too many is dropped
+    assert (slots.value, slots.bound) == (1, 1)
+    assert repr(slots) == "<Semaphore 1/1 free>"
+    slots.acquire()
+    slots.clear()
+    assert slots.value == 1
+    with pytest.raises(ValueError, match="slots"):
+        prefork.Semaphore(-1)
