@@ -143,12 +143,8 @@ int pf_pool_cancel(pf_pool *pool, uint64_t id)
             next = pf__supervisor_cancel(&pool->sup, &job->task);
         }
     }
-    if (next == PF_CANCEL_TRY_PAGE) {
-        struct pf__child *child = (struct pf__child *)pool->seats[job->task.seat];
-        uint64_t loading = pf__word(job->task.seq, 0, PF_LOADING);
-        done = atomic_compare_exchange_strong(&child->board.segment->page, &loading,
-                                              pf__word(job->task.seq, 0, PF_REVOKED));
-    }
+    if (next == PF_CANCEL_TRY_PAGE)
+        done = pf__child_revoke((struct pf__child *)pool->seats[job->task.seat], job->task.seq);
     if (done)
         pf__supervisor_withdrawn(&pool->sup, &job->task);
     pf__pool_publish(pool);
@@ -278,6 +274,8 @@ int pf_pool_terminate(pf_pool *pool, int signal, int64_t grace)
         /* What nobody has begun shall not begin now. */
         if (job->task.state == PF_TASK_PUBLISHED)
             (void)pf__ring_cancel(&pool->ring, job->task.seq);
+        else if (job->task.state == PF_TASK_HELD)
+            (void)pf__child_revoke((struct pf__child *)pool->seats[job->task.seat], job->task.seq);
         pf__supervisor_abandon(&pool->sup, &job->task);
     }
     pf__supervisor_resize(&pool->sup, 0);

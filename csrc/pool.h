@@ -134,6 +134,7 @@ void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error);
 void pf__child_drain(pf_pool *pool, struct pf__child *child);
 int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
                    const void *body, size_t size);
+int pf__child_revoke(struct pf__child *child, uint64_t seq); /* 1: its call will not begin */
 void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
 void pf__child_exited(pf_pool *pool, struct pf__child *child, int status);
 void pf__child_learn_pid(pf_pool *pool, struct pf__child *child); /* by its own word */

@@ -213,6 +213,13 @@ static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uin
     pf__supervisor_result(&pool->sup, &child->seat, &job->task, seq, outcome, started);
 }
 
+int pf__child_revoke(struct pf__child *child, uint64_t seq)
+{
+    uint64_t loading = pf__word(seq, 0, PF_LOADING);
+    return atomic_compare_exchange_strong(&child->board.segment->page, &loading,
+                                          pf__word(seq, 0, PF_REVOKED));
+}
+
 static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
 {
     for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next) {
@@ -222,7 +229,8 @@ static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
             return;
         }
     }
-    /* Cancelled meanwhile. An empty body is as good as any: the worker finds its page revoked. */
+    /* Settled meanwhile. An empty body is as good as any: the worker finds its page revoked. */
+    (void)pf__child_revoke(child, seq);
     pf__child_send(pool, child, PF_FRAME_BODY, seq, NULL, 0);
 }
 
@@ -324,8 +332,14 @@ void pf__child_look(pf_pool *pool, struct pf__child *child)
     if (segment == NULL)
         return;
     pf__child_learn_pid(pool, child);
-    uint64_t page = atomic_load_explicit(&segment->page, memory_order_acquire);
-    int64_t started = atomic_load_explicit(&segment->started_at, memory_order_relaxed);
+    uint64_t page, again = atomic_load_explicit(&segment->page, memory_order_acquire);
+    int64_t started;
+    int tries = 8; /* what a worker writes wildly shall not hold us up */
+    do {           /* or the time might be that of its next task already */
+        page = again;
+        started = atomic_load_explicit(&segment->started_at, memory_order_acquire);
+        again = atomic_load_explicit(&segment->page, memory_order_acquire);
+    } while (page != again && --tries > 0);
     pf__supervisor_page_seen(&pool->sup, &child->seat, page, started);
 }
 

@@ -105,22 +105,39 @@ void pf__pool_advance(pf_pool *pool)
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
-static int results_wait(const pf_pool *pool)
+/* A call that is to be told of, and has begun. */
+static int start_waits(const struct pf__child *child)
 {
-    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
-        const struct pf__child *child = (const struct pf__child *)pool->sup.seats[i];
-        if (child->board.segment != NULL && pf__results_pending(&child->board))
+    const struct pf__task *task = child->seat.held.last;
+    return task != NULL && task->tell && !task->told &&
+           atomic_load_explicit(&child->board.segment->page, memory_order_acquire) ==
+               pf__word(task->seq, 0, PF_RUNNING);
+}
+
+/* Claims are noted, for a start that is to be told of may be among them; where that makes room it
+ * is for somebody who waits. */
+static int something_waits(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    uint64_t head = sup->head;
+    pf__pool_note_claims(pool);
+    if ((sup->head != head && sup->queue.first != NULL) || sup->settled.first != NULL)
+        return 1;
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)sup->seats[i];
+        if (child->board.segment != NULL &&
+            (pf__results_pending(&child->board) || start_waits(child)))
             return 1;
     }
     return 0;
 }
 
-/* "Ring my bell from now on", then a look whether a result came just before. */
+/* "Ring my bell from now on", then a look whether something came just before. */
 static int arm(pf_pool *pool)
 {
     atomic_store_explicit(&pool->ring.pool->armed, 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
-    return !results_wait(pool);
+    return !something_waits(pool);
 }
 
 static void handle(pf_pool *pool, const struct pf__poll_event *event)
