@@ -5,7 +5,7 @@
  * are observations, possibly late and in any order between workers; its answers are orders, taken
  * one at a time by pf__supervisor_next until there are none. Tasks, seats and slots are memory of
  * the caller, linked here. pool.c turns orders into memory, bytes and system calls;
- * tests/c/simulate.c drives the same code through millions of schedules. */
+ * tests/c/simulate drives the same code through millions of schedules. */
 #ifndef PF_SUPERVISOR_H
 #define PF_SUPERVISOR_H
 

@@ -73,7 +73,6 @@ uint64_t pf_worker_generation(const pf_worker *worker)
 
 static void store_page(pf_worker *worker, uint64_t seq, uint32_t state)
 {
-    PF_STEP();
     atomic_store_explicit(&worker->board.segment->page, pf__word(seq, 0, state),
                           memory_order_release);
 }
@@ -81,7 +80,6 @@ static void store_page(pf_worker *worker, uint64_t seq, uint32_t state)
 static int swap_page(pf_worker *worker, uint32_t from, uint32_t to)
 {
     uint64_t expected = pf__word(worker->seq, 0, from);
-    PF_STEP();
     return atomic_compare_exchange_strong(&worker->board.segment->page, &expected,
                                           pf__word(worker->seq, 0, to));
 }
@@ -99,11 +97,9 @@ static void ring_if_armed(pf_worker *worker)
 {
     struct pf__segment *segment = worker->board.segment;
     atomic_thread_fence(memory_order_seq_cst);
-    PF_STEP();
     if (atomic_load_explicit(&worker->ring.pool->armed, memory_order_relaxed) &&
         !atomic_load_explicit(&segment->rung, memory_order_relaxed)) {
         atomic_store_explicit(&segment->rung, 1, memory_order_relaxed);
-        PF_STEP();
         (void)send_frame(worker, PF_FRAME_BELL, NULL, 0); /* EPIPE shows at the next wait */
     }
 }
@@ -144,7 +140,6 @@ int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
 int pf__worker_take_ready(pf_worker *worker)
 {
     const struct pf__ring *ring = &worker->ring;
-    PF_STEP();
     uint64_t tail = atomic_load_explicit(&ring->pool->tail, memory_order_acquire);
     uint64_t head = atomic_load_explicit(&ring->pool->head, memory_order_relaxed);
     uint64_t oldest = tail > ring->slots ? tail - ring->slots : 1;
@@ -155,11 +150,9 @@ int pf__worker_take_ready(pf_worker *worker)
     for (; worker->cursor < tail; worker->cursor++) {
         _Atomic uint64_t *word = pf__ring_word(ring, worker->cursor);
         uint64_t ready = pf__word(worker->cursor, PF_NO_WORKER, PF_READY);
-        PF_STEP();
         /* Looked at first: a compare-and-swap would pull the line away from its present holder. */
         if (atomic_load_explicit(word, memory_order_acquire) != ready)
             continue;
-        PF_STEP();
         if (atomic_compare_exchange_strong_explicit(
                 word, &ready, pf__word(worker->cursor, worker->slot, PF_CLAIMED),
                 memory_order_acq_rel, memory_order_acquire)) {
@@ -184,7 +177,6 @@ static int make_room(pf_worker *worker, size_t size)
 
 static void leave_slot(pf_worker *worker)
 {
-    PF_STEP();
     atomic_store_explicit(pf__ring_word(&worker->ring, worker->seq),
                           pf__word(worker->seq, worker->slot, PF_TAKEN), memory_order_release);
 }
@@ -296,10 +288,8 @@ static void set_sleeper(pf_worker *worker, int asleep)
 {
     _Atomic uint64_t *word = &worker->ring.words->sleepers[worker->slot / 64];
     uint64_t bit = (uint64_t)1 << worker->slot % 64;
-    PF_STEP();
     atomic_store_explicit(&worker->board.segment->asleep, asleep ? ++worker->sleeps : 0,
                           memory_order_relaxed);
-    PF_STEP();
     if (asleep)
         atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
     else
@@ -343,7 +333,6 @@ static int put_result(pf_worker *worker, uint32_t outcome, const void *data, siz
     /* A quarter of the ring at most, so that one large result does not keep small ones waiting. */
     if (size <= ((size_t)worker->board.mask + 1) / 4) {
         record.size = (uint32_t)size;
-        PF_STEP();
         return pf__results_put(&worker->board, &record, data);
     }
     struct pf__frame frame;

@@ -43,9 +43,4 @@ void pf__signals_restore(const sigset_t *ignored);
 /* CAS READY to CLAIMED on the oldest task: 1, or 0 if there is none. */
 int pf__worker_take_ready(pf_worker *worker);
 
-/* Tests define PF_STEP to be told of every access that others can see. */
-#ifndef PF_STEP
-#define PF_STEP() ((void)0)
-#endif
-
 #endif

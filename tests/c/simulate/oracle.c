@@ -1,0 +1,426 @@
+/* What is true, beside what the pool believes: every change of a shared word is looked at as it is
+ * made, and every event is compared with what really happened.
+ *
+ *   a task is settled exactly once, by what really became of it
+ *   one whose call did not begin is never reported lost, unless it was put back twice
+ *   one that began is never published again, one that was cancelled never begins
+ *   a signal goes to a worker whose page is CONDEMNED, and to no other before pf_pool_terminate
+ *   a slot that a living worker copies from is not published over
+ *   when a call returns: no READY slot beside a sleeper that nobody called in the last 2 ms, no
+ *     reusable slot beside a waiting task; alive + in flight + in back-off = target
+ *   while the application waits, nothing that it should know is without a bell */
+#define _GNU_SOURCE
+#include "world.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SEQUENCES = 1 << 12 };
+
+struct truth {
+    uint64_t id;
+    int64_t begun_at, limit;
+    int pid, published;
+    bool tell, told, begun, ended, delivered, condemned, cancelled, settled;
+};
+
+static struct truth truths[TASKS];
+static uint64_t number_of_seq[SEQUENCES], claim_of[PROCESSES], count;
+static uint64_t words[SLOTS], tail;
+static int64_t called_at[SEATS];
+static uint64_t called_nap[SEATS];
+static bool watching;
+static struct {
+    unsigned long long outcomes[6], put_back, given_up, burned, revoked, outside, full, deaf;
+} seen;
+
+void oracle_start(void)
+{
+    memset(truths, 0, sizeof truths);
+    memset(words, 0, sizeof words);
+    memset(claim_of, 0, sizeof claim_of);
+    memset(called_nap, 0, sizeof called_nap);
+    count = tail = 0;
+    watching = false;
+}
+
+void oracle_watch(void)
+{
+    watching = true;
+}
+
+/* ---- words, as they change ----------------------------------------------------------------- */
+
+static uint64_t number_of(uint64_t id)
+{
+    uint64_t number;
+    const struct pf__job *job = pf__handles_find(&pool->jobs, id);
+    MUST(job != NULL);
+    memcpy(&number, job->body, sizeof number);
+    return number;
+}
+
+static struct truth *truth_of_seq(uint64_t seq)
+{
+    return &truths[number_of_seq[seq % SEQUENCES]];
+}
+
+static bool is_being_copied(uint64_t word)
+{
+    for (int i = 0; i < PROCESSES; i++)
+        if (processes[i].role == WORKER && !processes[i].dead &&
+            processes[i].slot == pf__word_worker(word) && claim_of[i] == pf__word_seq(word))
+            return true;
+    return false;
+}
+
+static void published(uint64_t before, uint64_t after)
+{
+    uint64_t seq = pf__word_seq(after);
+    const struct pf__body *body = pf__ring_body(&pool->ring, seq);
+    MUST(seq == atomic_load(&pool->ring.pool->tail));
+    MUST(pf__word_state(before) != PF_READY);
+    MUST(pf__word_state(before) != PF_CLAIMED || !is_being_copied(before));
+    number_of_seq[seq % SEQUENCES] = number_of(body->id);
+    struct truth *truth = truth_of_seq(seq);
+    MUST(!truth->begun && !truth->settled && !truth->cancelled);
+    MUST(++truth->published <= 1 + PF_MAX_PUT_BACK);
+    seen.put_back += truth->published > 1;
+    seen.outside += (body->flags & PF_BODY_OUTSIDE) != 0;
+}
+
+static void slot_changed(const struct process *who, uint64_t before, uint64_t after)
+{
+    uint64_t seq = pf__word_seq(after);
+    switch (pf__word_state(after)) {
+    case PF_READY:
+        MUST(who == application);
+        published(before, after);
+        break;
+    case PF_CLAIMED:
+        MUST(who->role == WORKER && pf__word_worker(after) == who->slot);
+        MUST(before == pf__word(seq, PF_NO_WORKER, PF_READY));
+        claim_of[who - processes] = seq;
+        break;
+    case PF_TAKEN:
+        MUST(before == pf__word(seq, pf__word_worker(after), PF_CLAIMED));
+        if (who->role == WORKER) {
+            MUST(claim_of[who - processes] == seq);
+            claim_of[who - processes] = 0;
+        } else {
+            MUST(!is_being_copied(before));
+        }
+        break;
+    case PF_WITHDRAWN:
+        MUST(who == application && before == pf__word(seq, PF_NO_WORKER, PF_READY));
+        break;
+    default:
+        MUST(!"a slot word that nobody may write");
+    }
+}
+
+static void call_begins(struct process *process, struct truth *truth)
+{
+    MUST(!truth->begun && !truth->cancelled && (!truth->settled || terminated));
+    truth->begun = true;
+    truth->begun_at = process->segment->started_at;
+    truth->pid = process->pid;
+}
+
+static void page_changed(const struct process *who, struct process *process, uint64_t after)
+{
+    uint64_t before = process->page, seq = pf__word_seq(after);
+    uint32_t from = pf__word_state(before), to = pf__word_state(after);
+    struct truth *truth = truth_of_seq(seq != 0 ? seq : pf__word_seq(before));
+    process->page = after;
+    MUST(seq == pf__word_seq(before) || to == PF_IDLE || from == PF_IDLE);
+    if (who == process && from == PF_LOADING && to == PF_RUNNING)
+        call_begins(process, truth);
+    else if (who == process && from == PF_RUNNING && to == PF_DONE)
+        truth->ended = true;
+    else if (who == process && from == PF_DONE && to == PF_IDLE)
+        truth->delivered = true;
+    else if (who == application && from == PF_RUNNING && to == PF_CONDEMNED)
+        truth->condemned = true;
+    else if (who == application && from == PF_LOADING && to == PF_REVOKED)
+        seen.revoked++;
+    else if (who == process && from == PF_IDLE && to == PF_LOADING)
+        MUST(claim_of[who - processes] == seq);
+    else
+        MUST(who == process && to == PF_IDLE && (from == PF_STARTING || from == PF_REVOKED));
+}
+
+static void look_at_page(const struct process *who, struct process *process)
+{
+    if (process->segment == NULL)
+        return;
+    uint64_t page = atomic_load_explicit(&process->segment->page, memory_order_relaxed);
+    if (page != process->page)
+        page_changed(who, process, page);
+}
+
+void oracle_observe(struct process *who)
+{
+    if (!watching)
+        return;
+    for (int i = 0; i < SLOTS; i++) {
+        uint64_t word = atomic_load_explicit(&pool->ring.words->slot[i].word, memory_order_relaxed);
+        if (word != words[i]) {
+            uint64_t before = words[i];
+            words[i] = word;
+            slot_changed(who, before, word);
+        }
+    }
+    if (atomic_load(&pool->ring.pool->tail) != tail) {
+        tail = atomic_load(&pool->ring.pool->tail);
+        seen.burned += tail > 1 && pf__word_seq(words[(tail - 1) % SLOTS]) != tail - 1;
+    }
+    if (who->role == WORKER)
+        look_at_page(who, who);
+    else
+        for (struct process *process = processes; process < processes + PROCESSES; process++)
+            if (process->role == WORKER)
+                look_at_page(who, process);
+}
+
+/* ---- what the application does and is told ------------------------------------------------- */
+
+uint64_t oracle_submit(uint32_t flags, int64_t limit)
+{
+    if (count + 1 == TASKS)
+        return 0;
+    truths[++count] = (struct truth){.tell = (flags & PF_TELL) != 0, .limit = limit};
+    return count;
+}
+
+void oracle_submitted(uint64_t number, uint64_t id)
+{
+    truths[number].id = id;
+}
+
+static struct truth *truth_of(uint64_t id)
+{
+    for (uint64_t number = count; number > 0; number--)
+        if (truths[number].id == id)
+            return &truths[number];
+    MUST(!"an event for a task that was never submitted");
+    return NULL;
+}
+
+uint64_t oracle_some_task(void)
+{
+    const struct process *process = &processes[draw(PROCESSES)];
+    if (process->role == WORKER && pf__word_seq(process->page) != 0)
+        return truth_of_seq(pf__word_seq(process->page))->id;
+    return count == 0 ? 0 : truths[1 + count - (1 + draw(count < 32 ? count : 32))].id;
+}
+
+void oracle_cancelled(uint64_t id)
+{
+    MUST(!truth_of(id)->begun);
+    truth_of(id)->cancelled = true;
+}
+
+void oracle_called(uint64_t number, uint64_t id)
+{
+    oracle_observe(current);
+    MUST(number > 0 && number <= count);
+    MUST(truths[number].begun && truths[number].pid == current->pid);
+    MUST(truths[number].id == id || truths[number].id == 0);
+}
+
+/* Some tasks no worker survives while it loads them: else none would be put back three times. */
+bool oracle_is_cursed(const struct process *process)
+{
+    return number_of_seq[pf__word_seq(process->page) % SEQUENCES] % 16 == 1;
+}
+
+void oracle_waited_for_space(void)
+{
+    seen.full++;
+}
+
+static void check_result(const pf_event *event, uint64_t number)
+{
+    const unsigned char *data = event->data;
+    uint64_t named;
+    MUST(event->outcome == (number % 5 == 0 ? PF_ERROR : PF_OK) && event->size >= sizeof named);
+    memcpy(&named, data, sizeof named);
+    MUST(named == number);
+    for (size_t i = sizeof named; i < event->size; i++)
+        MUST(data[i] == pattern_at(number, i));
+}
+
+static void task_ended(const pf_event *event, struct truth *truth)
+{
+    MUST(!truth->settled);
+    truth->settled = true;
+    seen.outcomes[event->outcome]++;
+    MUST(!truth->cancelled || event->outcome == PF_CANCELLED);
+    MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED);
+    MUST(!truth->tell || truth->told || !truth->begun || terminated);
+    switch (event->outcome) {
+    case PF_OK:
+    case PF_ERROR:
+        MUST(truth->ended && event->at == truth->begun_at);
+        check_result(event, (uint64_t)(truth - truths));
+        break;
+    case PF_LOST:
+        MUST(truth->begun || truth->published == 1 + PF_MAX_PUT_BACK);
+        MUST(!truth->delivered);
+        MUST(!truth->begun || event->pid == truth->pid);
+        seen.given_up += !truth->begun;
+        break;
+    case PF_TIMED_OUT:
+        MUST(truth->condemned && truth->limit > 0 && now - truth->begun_at >= truth->limit);
+        MUST(event->pid == truth->pid);
+        break;
+    case PF_CANCELLED:
+        MUST(!truth->begun);
+        break;
+    default:
+        MUST(event->outcome == PF_TERMINATED && (truth->condemned || terminated));
+        break;
+    }
+}
+
+void oracle_event(const pf_event *event)
+{
+    struct truth *truth;
+    oracle_observe(current);
+    switch (event->type) {
+    case PF_EVENT_ACCEPTED:
+        truth = truth_of(event->task);
+        MUST(truth->tell && truth->begun && !truth->told && !truth->settled);
+        MUST(event->at == truth->begun_at && event->pid == truth->pid);
+        truth->told = true;
+        break;
+    case PF_EVENT_DONE:
+        task_ended(event, truth_of(event->task));
+        break;
+    case PF_EVENT_OUTSIDER:
+        MUST(!"a worker that did nothing wrong was killed for it");
+        break;
+    default:
+        break;
+    }
+}
+
+void oracle_signal(struct process *process)
+{
+    if (process->role != WORKER)
+        return;
+    uint64_t page = process->segment != NULL ? process->segment->page : 0;
+    MUST(terminated || pf__word_state(page) == PF_CONDEMNED);
+}
+
+void oracle_end(void)
+{
+    for (uint64_t number = 1; number <= count; number++)
+        MUST(truths[number].settled);
+    MUST(pool->sup.live == 0 && pool->sup.ready == 0 && pool->sup.called_count == 0);
+    MUST(pool->sup.timers.first == NULL || pool->sup.timers.first == &pool->sup.spawn_timer);
+    watching = false;
+}
+
+/* ---- invariants ---------------------------------------------------------------------------- */
+
+static struct process *process_of(const struct pf__child *child)
+{
+    for (struct process *process = processes; process < processes + PROCESSES; process++)
+        if (process->role == WORKER && process->slot == child->seat.index &&
+            process->generation == child->generation)
+            return process;
+    return NULL;
+}
+
+static bool sleeps(struct process *process)
+{
+    return process->waits && process->segment != NULL && process->segment->asleep != 0 &&
+           !process->ready(process);
+}
+
+/* `ready`: how many slots say so. */
+static void check_sleeper(const struct pf__child *child, uint64_t ready)
+{
+    const struct pf__seat *seat = &child->seat;
+    struct process *process = process_of(child);
+    if (process == NULL || process->dead || !sleeps(process) || seat->state != PF_SEAT_UP ||
+        seat->retiring || seat->killed)
+        return;
+    MUST(!seat->called || seat->called_nap != process->segment->asleep); /* called, yet no bell */
+    MUST(!seat->called || ready == 0); /* it has slept anew since, and does not count */
+    MUST(seat->called || ready <= pool->sup.called_count);
+}
+
+static void check_call(const struct pf__seat *seat)
+{
+    if (seat->called && called_nap[seat->index] != seat->called_nap)
+        called_at[seat->index] = now;
+    called_nap[seat->index] = seat->called ? seat->called_nap : 0;
+    MUST(!seat->called || pool->sup.now <= called_at[seat->index] + PF_CALL_PATIENCE);
+    seen.deaf += seat->deaf_nap != 0;
+}
+
+void oracle_returned(void)
+{
+    const struct pf__supervisor *sup = &pool->sup;
+    uint64_t ready = 0, awaited = 0, held = 0;
+    uint32_t live = 0, retiring = 0, spawning = 0, called = 0;
+    oracle_observe(current);
+    for (int i = 0; i < SLOTS; i++) {
+        ready += pf__word_state(words[i]) == PF_READY;
+        awaited += sup->slots[i] != NULL;
+    }
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        const struct pf__seat *seat = &child->seat;
+        live += seat->state != PF_SEAT_VACANT;
+        spawning += seat->state == PF_SEAT_SPAWNING;
+        retiring += seat->state != PF_SEAT_VACANT && seat->retiring;
+        called += seat->called;
+        held += seat->held.first != NULL;
+        MUST(seat->state != PF_SEAT_VACANT || (seat->held.first == NULL && !seat->called));
+        check_call(seat);
+        check_sleeper(child, ready);
+    }
+    MUST(ready <= awaited && awaited == sup->ready && held <= live);
+    MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
+    MUST(called == sup->called_count && sup->live - sup->retiring <= sup->target);
+    MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
+         (guest && poll_is_ready(application)));
+    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= sup->target ||
+         sup->spawning >= PF_MAX_SPAWNING);
+    uint64_t open = 0;
+    for (uint64_t number = 1; number <= count; number++)
+        open += !truths[number].settled;
+    MUST(open >= sup->unfinished);
+}
+
+/* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done
+ * all that it does about a result, or about the beginning of a call, has done too little if the
+ * pool does not know. */
+void oracle_at_rest(void)
+{
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        struct process *process = process_of(child);
+        if (child->seat.state == PF_SEAT_VACANT || process == NULL || process->segment == NULL ||
+            process->dead || !process->waits || child->board.segment == NULL)
+            continue;
+        MUST(!pf__results_pending(&child->board));
+        const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
+        MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING || !truth->tell ||
+             truth->told || truth->settled);
+    }
+}
+
+void oracle_print(void)
+{
+    printf("ok %llu, error %llu, lost %llu (unbegun %llu), timed out %llu, terminated %llu, "
+           "cancelled %llu (revoked %llu)\nput back %llu, bodies outside %llu, slots burned %llu, "
+           "waits for space %llu, deaf %llu\n",
+           seen.outcomes[PF_OK], seen.outcomes[PF_ERROR], seen.outcomes[PF_LOST], seen.given_up,
+           seen.outcomes[PF_TIMED_OUT], seen.outcomes[PF_TERMINATED], seen.outcomes[PF_CANCELLED],
+           seen.revoked, seen.put_back, seen.outside, seen.burned, seen.full, seen.deaf);
+}
