@@ -1,46 +1,33 @@
 /* What is true, beside what the pool believes: every change of a shared word is looked at as it is
- * made, and every event is compared with what really happened.
+ * made, and every event is compared with what really happened. (invariants.c: what holds whenever a
+ * call returns.)
  *
  *   a task is settled exactly once, by what really became of it
  *   one whose call did not begin is never reported lost, unless it was put back twice
  *   one that began is never published again, one that was cancelled never begins
  *   a signal goes to a worker whose page is CONDEMNED, and to no other before pf_pool_terminate
- *   a slot that a living worker copies from is not published over
- *   when a call returns: no READY slot beside a sleeper that nobody called in the last 2 ms, no
- *     reusable slot beside a waiting task; alive + in flight + in back-off = target
- *   while the application waits, nothing that it should know is without a bell */
+ *   a slot that a living worker copies from is not published over */
 #define _GNU_SOURCE
-#include "world.h"
+#include "oracle.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum { SEQUENCES = 1 << 12 };
 
-struct truth {
-    uint64_t id;
-    int64_t begun_at, limit;
-    int pid, published;
-    bool tell, told, begun, ended, delivered, condemned, cancelled, settled;
-};
-
-static struct truth truths[TASKS];
-static uint64_t number_of_seq[SEQUENCES], claim_of[PROCESSES], count;
-static uint64_t words[SLOTS], tail;
-static int64_t called_at[SEATS];
-static uint64_t called_nap[SEATS];
+struct truth truths[TASKS];
+uint64_t truth_count, words[SLOTS];
+struct seen seen;
+static uint64_t number_of_seq[SEQUENCES], claim_of[PROCESSES], tail;
 static bool watching;
-static struct {
-    unsigned long long outcomes[6], put_back, given_up, burned, revoked, outside, full, deaf;
-} seen;
 
 void oracle_start(void)
 {
     memset(truths, 0, sizeof truths);
     memset(words, 0, sizeof words);
     memset(claim_of, 0, sizeof claim_of);
-    memset(called_nap, 0, sizeof called_nap);
-    count = tail = 0;
+    truth_count = tail = 0;
+    invariants_start();
     watching = false;
 }
 
@@ -60,7 +47,7 @@ static uint64_t number_of(uint64_t id)
     return number;
 }
 
-static struct truth *truth_of_seq(uint64_t seq)
+struct truth *truth_of_seq(uint64_t seq)
 {
     return &truths[number_of_seq[seq % SEQUENCES]];
 }
@@ -187,10 +174,10 @@ void oracle_observe(struct process *who)
 
 uint64_t oracle_submit(uint32_t flags, int64_t limit)
 {
-    if (count + 1 == TASKS)
+    if (truth_count + 1 == TASKS)
         return 0;
-    truths[++count] = (struct truth){.tell = (flags & PF_TELL) != 0, .limit = limit};
-    return count;
+    truths[++truth_count] = (struct truth){.tell = (flags & PF_TELL) != 0, .limit = limit};
+    return truth_count;
 }
 
 void oracle_submitted(uint64_t number, uint64_t id)
@@ -200,7 +187,7 @@ void oracle_submitted(uint64_t number, uint64_t id)
 
 static struct truth *truth_of(uint64_t id)
 {
-    for (uint64_t number = count; number > 0; number--)
+    for (uint64_t number = truth_count; number > 0; number--)
         if (truths[number].id == id)
             return &truths[number];
     MUST(!"an event for a task that was never submitted");
@@ -212,7 +199,10 @@ uint64_t oracle_some_task(void)
     const struct process *process = &processes[draw(PROCESSES)];
     if (process->role == WORKER && pf__word_seq(process->page) != 0)
         return truth_of_seq(pf__word_seq(process->page))->id;
-    return count == 0 ? 0 : truths[1 + count - (1 + draw(count < 32 ? count : 32))].id;
+    if (truth_count == 0)
+        return 0;
+    uint64_t back = draw(truth_count < 32 ? truth_count : 32);
+    return truths[truth_count - back].id;
 }
 
 void oracle_cancelled(uint64_t id)
@@ -224,7 +214,7 @@ void oracle_cancelled(uint64_t id)
 void oracle_called(uint64_t number, uint64_t id)
 {
     oracle_observe(current);
-    MUST(number > 0 && number <= count);
+    MUST(number > 0 && number <= truth_count);
     MUST(truths[number].begun && truths[number].pid == current->pid);
     MUST(truths[number].id == id || truths[number].id == 0);
 }
@@ -316,103 +306,11 @@ void oracle_signal(struct process *process)
 
 void oracle_end(void)
 {
-    for (uint64_t number = 1; number <= count; number++)
+    for (uint64_t number = 1; number <= truth_count; number++)
         MUST(truths[number].settled);
     MUST(pool->sup.live == 0 && pool->sup.ready == 0 && pool->sup.called_count == 0);
     MUST(pool->sup.timers.first == NULL || pool->sup.timers.first == &pool->sup.spawn_timer);
     watching = false;
-}
-
-/* ---- invariants ---------------------------------------------------------------------------- */
-
-static struct process *process_of(const struct pf__child *child)
-{
-    for (struct process *process = processes; process < processes + PROCESSES; process++)
-        if (process->role == WORKER && process->slot == child->seat.index &&
-            process->generation == child->generation)
-            return process;
-    return NULL;
-}
-
-static bool sleeps(struct process *process)
-{
-    return process->waits && process->segment != NULL && process->segment->asleep != 0 &&
-           !process->ready(process);
-}
-
-/* `ready`: how many slots say so. */
-static void check_sleeper(const struct pf__child *child, uint64_t ready)
-{
-    const struct pf__seat *seat = &child->seat;
-    struct process *process = process_of(child);
-    if (process == NULL || process->dead || !sleeps(process) || seat->state != PF_SEAT_UP ||
-        seat->retiring || seat->killed)
-        return;
-    MUST(!seat->called || seat->called_nap != process->segment->asleep); /* called, yet no bell */
-    MUST(!seat->called || ready == 0); /* it has slept anew since, and does not count */
-    MUST(seat->called || ready <= pool->sup.called_count);
-}
-
-static void check_call(const struct pf__seat *seat)
-{
-    if (seat->called && called_nap[seat->index] != seat->called_nap)
-        called_at[seat->index] = now;
-    called_nap[seat->index] = seat->called ? seat->called_nap : 0;
-    MUST(!seat->called || pool->sup.now <= called_at[seat->index] + PF_CALL_PATIENCE);
-    seen.deaf += seat->deaf_nap != 0;
-}
-
-void oracle_returned(void)
-{
-    const struct pf__supervisor *sup = &pool->sup;
-    uint64_t ready = 0, awaited = 0, held = 0;
-    uint32_t live = 0, retiring = 0, spawning = 0, called = 0;
-    oracle_observe(current);
-    for (int i = 0; i < SLOTS; i++) {
-        ready += pf__word_state(words[i]) == PF_READY;
-        awaited += sup->slots[i] != NULL;
-    }
-    for (uint32_t i = 0; i < sup->seat_count; i++) {
-        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
-        const struct pf__seat *seat = &child->seat;
-        live += seat->state != PF_SEAT_VACANT;
-        spawning += seat->state == PF_SEAT_SPAWNING;
-        retiring += seat->state != PF_SEAT_VACANT && seat->retiring;
-        called += seat->called;
-        held += seat->held.first != NULL;
-        MUST(seat->state != PF_SEAT_VACANT || (seat->held.first == NULL && !seat->called));
-        check_call(seat);
-        check_sleeper(child, ready);
-    }
-    MUST(ready <= awaited && awaited == sup->ready && held <= live);
-    MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
-    MUST(called == sup->called_count && sup->live - sup->retiring <= sup->target);
-    MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
-         (guest && poll_is_ready(application)));
-    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= sup->target ||
-         sup->spawning >= PF_MAX_SPAWNING);
-    uint64_t open = 0;
-    for (uint64_t number = 1; number <= count; number++)
-        open += !truths[number].settled;
-    MUST(open >= sup->unfinished);
-}
-
-/* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done
- * all that it does about a result, or about the beginning of a call, has done too little if the
- * pool does not know. */
-void oracle_at_rest(void)
-{
-    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
-        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
-        struct process *process = process_of(child);
-        if (child->seat.state == PF_SEAT_VACANT || process == NULL || process->segment == NULL ||
-            process->dead || !process->waits || child->board.segment == NULL)
-            continue;
-        MUST(!pf__results_pending(&child->board));
-        const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
-        MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING || !truth->tell ||
-             truth->told || truth->settled);
-    }
 }
 
 void oracle_print(void)

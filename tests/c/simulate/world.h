@@ -2,11 +2,14 @@
  *
  *   simulate.c      episodes: who runs next, what goes wrong; the command line
  *   fiber.c         processes as coroutines
- *   kernel.c        descriptors, pipes, memory, signals, pids, the clock: what seam.h leads to
+ *   kernel.c        what seam.h leads to: steps, the clock, processes, signals
+ *   descriptors.c   descriptors and pipes
+ *   memory.c        memory, of one process or shared
  *   readiness.c     poll.h: many descriptors through one
  *   zygote.c        a model of the zygote, and of its control socket
  *   roles.c         the application and the workers: what calls prefork.h
- *   oracle.c        what is true, beside what the pool believes; the invariants
+ *   oracle.c        what is true, beside what the pool believes
+ *   invariants.c    what holds whenever a call returns
  *
  * Real are csrc/worker.c, ring.c, scoreboard.c, channel.c, frame.c, supervisor.c and all of
  * pool*.c; models are the zygote and the kernel. */
@@ -106,6 +109,11 @@ struct process *process_find(pid_t pid);
 void process_die(struct process *process, int status);
 void forget_the_dead(void);
 bool is_runnable(struct process *process);
+void kernel_start(void);
+void kernel_check_empty(void);
+void kernel_end(void);
+
+/* descriptors.c, beside calls.h */
 int descriptor_give(int fd, struct process *to); /* a copy of it */
 void descriptor_drop(int fd);                    /* whoever has it */
 int descriptor_ready(int fd); /* POLLIN, POLLOUT, POLLHUP, POLLERR as they stand */
@@ -113,9 +121,6 @@ int descriptor_socket(struct process *owner, struct object *socket, int end);
 struct object *descriptor_object(int fd, int *end);
 struct object *object_new(size_t size); /* of zygote.c: a socket pair */
 void *object_data(const struct object *object);
-void kernel_start(void);
-void kernel_check_empty(void);
-void kernel_end(void);
 
 /* readiness.c */
 bool poll_has(int fd);

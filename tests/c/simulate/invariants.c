@@ -1,0 +1,107 @@
+/* What holds whenever a call of prefork.h returns, and whenever the application waits:
+ *
+ *   no READY slot beside a sleeper that nobody called in the last 2 ms
+ *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
+ *   while the application waits, nothing that it should know is without a bell */
+#define _GNU_SOURCE
+#include "oracle.h"
+
+#include <string.h>
+
+static int64_t called_at[SEATS];
+static uint64_t called_nap[SEATS];
+
+void invariants_start(void)
+{
+    memset(called_nap, 0, sizeof called_nap);
+}
+
+static struct process *process_of(const struct pf__child *child)
+{
+    for (struct process *process = processes; process < processes + PROCESSES; process++)
+        if (process->role == WORKER && process->slot == child->seat.index &&
+            process->generation == child->generation)
+            return process;
+    return NULL;
+}
+
+static bool sleeps(struct process *process)
+{
+    return process->waits && process->segment != NULL && process->segment->asleep != 0 &&
+           !process->ready(process);
+}
+
+/* `ready`: how many slots say so. */
+static void check_sleeper(const struct pf__child *child, uint64_t ready)
+{
+    const struct pf__seat *seat = &child->seat;
+    struct process *process = process_of(child);
+    if (process == NULL || process->dead || !sleeps(process) || seat->state != PF_SEAT_UP ||
+        seat->retiring || seat->killed)
+        return;
+    MUST(!seat->called || seat->called_nap != process->segment->asleep); /* called, yet no bell */
+    MUST(!seat->called || ready == 0); /* it has slept anew since, and does not truth_count */
+    MUST(seat->called || ready <= pool->sup.called_count);
+}
+
+static void check_call(const struct pf__seat *seat)
+{
+    if (seat->called && called_nap[seat->index] != seat->called_nap)
+        called_at[seat->index] = now;
+    called_nap[seat->index] = seat->called ? seat->called_nap : 0;
+    MUST(!seat->called || pool->sup.now <= called_at[seat->index] + PF_CALL_PATIENCE);
+    seen.deaf += seat->deaf_nap != 0;
+}
+
+void oracle_returned(void)
+{
+    const struct pf__supervisor *sup = &pool->sup;
+    uint64_t ready = 0, awaited = 0, held = 0;
+    uint32_t live = 0, retiring = 0, spawning = 0, called = 0;
+    oracle_observe(current);
+    for (int i = 0; i < SLOTS; i++) {
+        ready += pf__word_state(words[i]) == PF_READY;
+        awaited += sup->slots[i] != NULL;
+    }
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        const struct pf__seat *seat = &child->seat;
+        live += seat->state != PF_SEAT_VACANT;
+        spawning += seat->state == PF_SEAT_SPAWNING;
+        retiring += seat->state != PF_SEAT_VACANT && seat->retiring;
+        called += seat->called;
+        held += seat->held.first != NULL;
+        MUST(seat->state != PF_SEAT_VACANT || (seat->held.first == NULL && !seat->called));
+        check_call(seat);
+        check_sleeper(child, ready);
+    }
+    MUST(ready <= awaited && awaited == sup->ready && held <= live);
+    MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
+    MUST(called == sup->called_count && sup->live - sup->retiring <= sup->target);
+    MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
+         (guest && poll_is_ready(application)));
+    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= sup->target ||
+         sup->spawning >= PF_MAX_SPAWNING);
+    uint64_t open = 0;
+    for (uint64_t number = 1; number <= truth_count; number++)
+        open += !truths[number].settled;
+    MUST(open >= sup->unfinished);
+}
+
+/* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done
+ * all that it does about a result, or about the beginning of a call, has done too little if the
+ * pool does not know. */
+void oracle_at_rest(void)
+{
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        struct process *process = process_of(child);
+        if (child->seat.state == PF_SEAT_VACANT || process == NULL || process->segment == NULL ||
+            process->dead || !process->waits || child->board.segment == NULL)
+            continue;
+        MUST(!pf__results_pending(&child->board));
+        const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
+        MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING || !truth->tell ||
+             truth->told || truth->settled);
+    }
+}

@@ -1,0 +1,26 @@
+/* What the oracle's files share: the truth about every task, and what was seen on the way. */
+#ifndef ORACLE_H
+#define ORACLE_H
+
+#include "world.h"
+
+struct truth {
+    uint64_t id;
+    int64_t begun_at, limit;
+    int pid, published;
+    bool tell, told, begun, ended, delivered, condemned, cancelled, settled;
+};
+
+struct seen {
+    unsigned long long outcomes[6], put_back, given_up, burned, revoked, outside, full, deaf;
+};
+
+extern struct truth truths[TASKS]; /* by number, from 1 */
+extern uint64_t truth_count;
+extern uint64_t words[SLOTS]; /* of the ring, as they were after the last step */
+extern struct seen seen;
+
+struct truth *truth_of_seq(uint64_t seq);
+void invariants_start(void);
+
+#endif
