@@ -13,7 +13,7 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
-        simulate test-all wheel bench lint ci clean
+        mutants simulate test-all wheel bench lint ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,19 +46,18 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 	$(CMAKE) -B build/c
 	$(BIN)/cmake --build build/c --parallel 2
 	$(BIN)/ctest --test-dir build/c --output-on-failure
-	build/c/tests/c/simulate --seeds $(SEEDS)
-	build/c/tests/c/simulate --steps 1000000
+	build/c/tests/c/simulate --seeds $(SEEDS) --steps 3000000
 
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash ## sanitizers, crash points, a longer simulation
+test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, a longer simulation
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
 	$(BIN)/cmake --build build/address --parallel 2
 	$(BIN)/ctest --test-dir build/address --output-on-failure
-	build/address/tests/c/simulate --steps 3000000
+	build/address/tests/c/simulate --seeds $(SEEDS) --steps 10000000
 
 test-thread: $(VENV)/tools ## C tests under TSan
 	$(CMAKE) -B build/thread -DPF_SANITIZE=thread
@@ -69,6 +68,9 @@ test-crash: $(VENV)/tools ## a worker killed at a thousand more instants between
 	$(CMAKE) -B build/c
 	$(BIN)/cmake --build build/c --parallel 2
 	PF_CRASH_DRAWN=1000 build/c/tests/c/test_crash
+
+mutants: check-host ## does the simulation notice a core that is wrong in one place?
+	$(PYTHON) tests/c/simulate/mutants.py
 
 simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
 	$(CMAKE) -B build/c
@@ -96,7 +98,8 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/ruff check python tests bench examples tools
 	$(LINT)/ruff format --check python tests bench examples tools
 	$(LINT)/mypy
-	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch]
+	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
+	    tests/c/simulate/*.[ch]
 	$(CMAKE) -B build/c -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(LINT)/clang-tidy --quiet -p build/c csrc/*.c
 

@@ -11,6 +11,8 @@
 
 void sim_step(void); /* before every access that others can see: now they may come first */
 
+void *sim_copy(void *to, const void *from, size_t size);
+
 ssize_t sim_read(int fd, void *data, size_t size);
 ssize_t sim_write(int fd, const void *data, size_t size);
 int sim_close(int fd);

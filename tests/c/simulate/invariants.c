@@ -2,6 +2,7 @@
  *
  *   no READY slot beside a sleeper that nobody called in the last 2 ms
  *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
+ *   no slot is CLAIMED by a worker that was buried
  *   while the application waits, nothing that it should know is without a bell */
 #define _GNU_SOURCE
 #include "oracle.h"
@@ -44,6 +45,16 @@ static void check_sleeper(const struct pf__child *child, uint64_t ready)
     MUST(seat->called || ready <= pool->sup.called_count);
 }
 
+/* Else the slot would be held for ever: whoever takes that seat next does not know of it. */
+static void check_claim(uint64_t word)
+{
+    if (pf__word_state(word) != PF_CLAIMED || terminated)
+        return;
+    const struct pf__seat *seat = pool->seats[pf__word_worker(word)];
+    const struct process *process = process_of((const struct pf__child *)seat);
+    MUST(seat->state != PF_SEAT_VACANT && process != NULL && process->claim == pf__word_seq(word));
+}
+
 static void check_call(const struct pf__seat *seat)
 {
     if (seat->called && called_nap[seat->index] != seat->called_nap)
@@ -60,6 +71,7 @@ void oracle_returned(void)
     uint32_t live = 0, retiring = 0, spawning = 0, called = 0;
     oracle_observe(current);
     for (int i = 0; i < SLOTS; i++) {
+        check_claim(words[i]);
         ready += pf__word_state(words[i]) == PF_READY;
         awaited += sup->slots[i] != NULL;
     }
@@ -88,9 +100,16 @@ void oracle_returned(void)
     MUST(open >= sup->unfinished);
 }
 
+/* It sleeps until the pool does what it asked for. */
+static bool is_left_waiting(struct process *process)
+{
+    return process->ready != NULL && !process->ready(process) && !process->doomed &&
+           (process->wants_room || pf__word_state(process->page) == PF_LOADING);
+}
+
 /* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done
- * all that it does about a result, or about the beginning of a call, has done too little if the
- * pool does not know. */
+ * all that it does about a result, about the beginning of a call, about a body or room that it
+ * needs, has done too little if the pool does not know. */
 void oracle_at_rest(void)
 {
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
@@ -99,7 +118,7 @@ void oracle_at_rest(void)
         if (child->seat.state == PF_SEAT_VACANT || process == NULL || process->segment == NULL ||
             process->dead || !process->waits || child->board.segment == NULL)
             continue;
-        MUST(!pf__results_pending(&child->board));
+        MUST(!pf__results_pending(&child->board) && !is_left_waiting(process));
         const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
         MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING || !truth->tell ||
              truth->told || truth->settled);

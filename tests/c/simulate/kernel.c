@@ -28,6 +28,16 @@ void sim_step(void)
         fiber_yield();
 }
 
+void *sim_copy(void *to, const void *from, size_t size)
+{
+    size_t half = size / 2;
+    sim_step();
+    memcpy(to, from, half);
+    if (half > 0)
+        sim_step();
+    return memcpy((unsigned char *)to + half, (const unsigned char *)from + half, size - half);
+}
+
 void sim_wait(bool (*ready)(struct process *), int64_t until)
 {
     oracle_observe(current);
@@ -41,7 +51,8 @@ void sim_wait(bool (*ready)(struct process *), int64_t until)
 
 bool is_runnable(struct process *process)
 {
-    if (process->role == NOBODY || process->dead || process->stopped)
+    if (process->role == NOBODY || process->dead || process->stopped ||
+        process->held_until > steps_done)
         return false;
     if (process->doomed || process->over)
         return true;
@@ -53,7 +64,7 @@ bool is_runnable(struct process *process)
 
 int64_t pf__now(void)
 {
-    return now;
+    return ++now; /* never the same twice, so that one start can be told from another */
 }
 
 /* ---- processes ------------------------------------------------------------------------------- */
@@ -126,10 +137,12 @@ static void drop_segment(struct process *process)
     process->memory = NULL;
 }
 
-/* When nobody can name it any more its entry is free. */
+/* When nobody can name it any more, and the pool has let go of its segment, its entry is free. */
 static void forget(struct process *process)
 {
     if (!process->dead || !process->reaped || process->watches > 0)
+        return;
+    if (process->memory != NULL && process->memory->ends[1] > 1)
         return;
     for (struct process *child = processes; child < processes + PROCESSES; child++)
         if (child->role != NOBODY && child->parent == process)

@@ -4,6 +4,7 @@
  *
  *   a task is settled exactly once, by what really became of it
  *   one whose call did not begin is never reported lost, unless it was put back twice
+ *   tasks are published in the order of their submission, those put back before all others
  *   one that began is never published again, one that was cancelled never begins
  *   a signal goes to a worker whose page is CONDEMNED, and to no other before pf_pool_terminate
  *   a slot that a living worker copies from is not published over */
@@ -18,15 +19,14 @@ enum { SEQUENCES = 1 << 12 };
 struct truth truths[TASKS];
 uint64_t truth_count, words[SLOTS];
 struct seen seen;
-static uint64_t number_of_seq[SEQUENCES], claim_of[PROCESSES], tail;
+static uint64_t number_of_seq[SEQUENCES], tail, newest;
 static bool watching;
 
 void oracle_start(void)
 {
     memset(truths, 0, sizeof truths);
     memset(words, 0, sizeof words);
-    memset(claim_of, 0, sizeof claim_of);
-    truth_count = tail = 0;
+    truth_count = tail = newest = 0;
     invariants_start();
     watching = false;
 }
@@ -56,9 +56,15 @@ static bool is_being_copied(uint64_t word)
 {
     for (int i = 0; i < PROCESSES; i++)
         if (processes[i].role == WORKER && !processes[i].dead &&
-            processes[i].slot == pf__word_worker(word) && claim_of[i] == pf__word_seq(word))
+            processes[i].slot == pf__word_worker(word) && processes[i].claim == pf__word_seq(word))
             return true;
     return false;
+}
+
+/* Tasks that are put back go in front, so the first one of the queue says whether there are any. */
+static bool is_put_back(const struct pf__task *task)
+{
+    return task != NULL && task->put_back > 0;
 }
 
 static void published(uint64_t before, uint64_t after)
@@ -71,12 +77,16 @@ static void published(uint64_t before, uint64_t after)
     number_of_seq[seq % SEQUENCES] = number_of(body->id);
     struct truth *truth = truth_of_seq(seq);
     MUST(!truth->begun && !truth->settled && !truth->cancelled);
+    uint64_t number = (uint64_t)(truth - truths);
+    MUST(truth->published > 0 || number > newest); /* in the order of submission */
+    MUST(truth->published > 0 || !is_put_back(pool->sup.queue.first));
+    newest = number > newest ? number : newest;
     MUST(++truth->published <= 1 + PF_MAX_PUT_BACK);
     seen.put_back += truth->published > 1;
     seen.outside += (body->flags & PF_BODY_OUTSIDE) != 0;
 }
 
-static void slot_changed(const struct process *who, uint64_t before, uint64_t after)
+static void slot_changed(struct process *who, uint64_t before, uint64_t after)
 {
     uint64_t seq = pf__word_seq(after);
     switch (pf__word_state(after)) {
@@ -87,13 +97,13 @@ static void slot_changed(const struct process *who, uint64_t before, uint64_t af
     case PF_CLAIMED:
         MUST(who->role == WORKER && pf__word_worker(after) == who->slot);
         MUST(before == pf__word(seq, PF_NO_WORKER, PF_READY));
-        claim_of[who - processes] = seq;
+        who->claim = seq;
         break;
     case PF_TAKEN:
         MUST(before == pf__word(seq, pf__word_worker(after), PF_CLAIMED));
         if (who->role == WORKER) {
-            MUST(claim_of[who - processes] == seq);
-            claim_of[who - processes] = 0;
+            MUST(who->claim == seq);
+            who->claim = 0;
         } else {
             MUST(!is_being_copied(before));
         }
@@ -132,7 +142,7 @@ static void page_changed(const struct process *who, struct process *process, uin
     else if (who == application && from == PF_LOADING && to == PF_REVOKED)
         seen.revoked++;
     else if (who == process && from == PF_IDLE && to == PF_LOADING)
-        MUST(claim_of[who - processes] == seq);
+        MUST(who->claim == seq);
     else
         MUST(who == process && to == PF_IDLE && (from == PF_STARTING || from == PF_REVOKED));
 }
@@ -196,6 +206,9 @@ static struct truth *truth_of(uint64_t id)
 
 uint64_t oracle_some_task(void)
 {
+    const struct pf__task *next = pool->sup.slots[pool->sup.head % SLOTS];
+    if (next != NULL && once_in(3)) /* which is about to be claimed, or was */
+        return next->id;
     const struct process *process = &processes[draw(PROCESSES)];
     if (process->role == WORKER && pf__word_seq(process->page) != 0)
         return truth_of_seq(pf__word_seq(process->page))->id;
@@ -211,12 +224,13 @@ void oracle_cancelled(uint64_t id)
     truth_of(id)->cancelled = true;
 }
 
-void oracle_called(uint64_t number, uint64_t id)
+int64_t oracle_called(uint64_t number, uint64_t id)
 {
     oracle_observe(current);
     MUST(number > 0 && number <= truth_count);
     MUST(truths[number].begun && truths[number].pid == current->pid);
     MUST(truths[number].id == id || truths[number].id == 0);
+    return truths[number].limit;
 }
 
 /* Some tasks no worker survives while it loads them: else none would be put back three times. */

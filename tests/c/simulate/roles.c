@@ -12,6 +12,7 @@ enum { BODY_ROOM = 256, BODY_MOST = 3000, RESULT_MOST = 2500, ACTIONS = 400 };
 
 pf_pool *pool;
 bool calm, terminated, guest, perilous;
+uint64_t large;
 
 unsigned char pattern_at(uint64_t number, size_t at)
 {
@@ -52,9 +53,12 @@ static uint64_t call(const pf_claim *claim)
     memcpy(&number, body, sizeof number);
     for (size_t i = sizeof number; i < claim->size; i++)
         MUST(body[i] == pattern_at(number, i));
-    oracle_called(number, claim->id);
+    int64_t limit = oracle_called(number, claim->id);
     current->calling = true;
-    be_busy();
+    if (limit > 0 && once_in(3)) /* it ends in the moment in which it may no longer */
+        sim_wait(NULL, now + limit);
+    else
+        be_busy();
     if (!calm && once_in(60))
         leave(3);
     current->calling = false;
@@ -65,14 +69,17 @@ static void serve(pf_worker *worker, const pf_claim *claim)
 {
     unsigned char result[RESULT_MOST];
     uint64_t number = call(claim);
-    size_t size = 8 + draw(once_in(8) ? RESULT_MOST - 8 : 200);
+    size_t size = 8 + draw(once_in(8) ? RESULT_MOST - 8 : 60); /* most fit into the ring */
     int got;
     fill(result, size, number);
     while ((got = pf_worker_deliver(worker, number % 5 == 0 ? PF_ERROR : PF_OK, result, size)) >
            0) {
-        oracle_waited_for_space();
+        if (worker->delivering == 1)
+            oracle_waited_for_space();
+        current->wants_room = true;
         if (pf_worker_wait_space(worker) < 0 && errno != EINTR)
             leave(0);
+        current->wants_room = false;
     }
     if (got < 0) {
         MUST(errno == ECANCELED || errno == EPIPE);
@@ -143,7 +150,8 @@ static void set_up(void)
 static void submit(void)
 {
     unsigned char body[BODY_MOST];
-    size_t size = 8 + draw(once_in(6) ? BODY_MOST - 8 : BODY_ROOM - sizeof(struct pf__body) - 7);
+    size_t size =
+        8 + draw(once_in(large) ? BODY_MOST - 8 : BODY_ROOM - sizeof(struct pf__body) - 7);
     uint32_t flags = once_in(3) ? PF_TELL : 0;
     int64_t limit = once_in(3) ? (int64_t)(1 + draw(20)) * ms : 0;
     uint64_t number = oracle_submit(flags, limit);
@@ -254,6 +262,9 @@ static void act(void)
     case 12:
         poll_pool((int64_t)draw(5000000));
         return;
+    case 13: /* it has other things to do */
+        sim_wait(NULL, now + (int64_t)draw(20) * ms);
+        return;
     default:
         poll_pool(0);
         return;
@@ -261,22 +272,29 @@ static void act(void)
     oracle_returned();
 }
 
-/* No accidents from now on, so that everything must come to an end. */
+/* In the midst of everything. */
+static void terminate(void)
+{
+    for (uint64_t i = draw(8); i > 0; i--)
+        submit();
+    if (once_in(2))
+        poll_pool((int64_t)draw(2000000));
+    for (uint64_t i = draw(200); i > 0; i--)
+        sim_step();
+    terminated = true;
+    MUST(pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM) == 0);
+}
+
+/* No accidents from then on, so that everything must come to an end. */
 static void come_to_an_end(void)
 {
+    bool leave_tasks = once_in(3);
+    if (leave_tasks && !once_in(3))
+        terminate();
     calm = true;
-    bool leave_tasks = once_in(4);
-    if (leave_tasks) {
-        (void)pf_pool_retire(pool, 1);
-    } else {
-        if (pool->sup.target == 0)
-            MUST(pf_pool_resize(pool, 1) == 0);
-        (void)pf_pool_retire(pool, 0);
-    }
-    if (leave_tasks && once_in(2)) {
-        terminated = true;
-        (void)pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM);
-    }
+    if (!leave_tasks && pool->sup.target == 0)
+        MUST(pf_pool_resize(pool, 1) == 0);
+    (void)pf_pool_retire(pool, leave_tasks);
     while (pool->sup.live > 0 || (pool->sup.unfinished > 0 && !leave_tasks)) {
         if (!pool->sup.can_spawn)
             (void)renew();

@@ -1,7 +1,8 @@
 /* The seam between the library and the simulated machine: compiled in front of every core source
  * that the simulator is built of (cc -include seam.h).
  *
- * Every atomic access becomes a step, at which any other process may come first; system calls and
+ * Every atomic access becomes a step, at which any other process may come first, and every copy
+ * two; system calls and
  * memory become the simulated kernel's (kernel.c). Nothing of it is in the sources themselves.
  * Memory is sequentially consistent here: fences are test_wakeups.c's business. */
 #ifndef SEAM_H
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,6 +69,10 @@
     })
 #define atomic_compare_exchange_strong_explicit(where, expected, value, done, failed)              \
     atomic_compare_exchange_strong(where, expected, value)
+
+/* Half, and then the other half: whoever copies what another still writes is found out. */
+#undef memcpy
+#define memcpy(to, from, size) sim_copy(to, from, size)
 
 /* ---- system calls: only those the core makes outside its platform files -------------------- */
 

@@ -1,7 +1,7 @@
 /* The pool under random schedules: the real pool, ring, supervisor and workers, on a machine where
  * every step of every process can come at any time, or never.
  *
- *   simulate [--steps N] [--seed S] [--seeds FILE]
+ *   simulate [--steps N] [--seed S] [--seeds FILE] [--failures F]
  *
  * Steps come in episodes, each with a seed of its own: S, S + 1, … A failure names the episode's
  * seed, and `simulate --seed THAT --steps 1` plays that one again. */
@@ -118,6 +118,23 @@ static bool go_on(void)
     return any;
 }
 
+/* Where it is now it stays, while others go a long way. */
+static void hold(struct process *process)
+{
+    if (!process->waits && once_in(40))
+        process->held_until = steps_done + draw(2000);
+}
+
+static bool let_go_on(void)
+{
+    bool any = false;
+    for (struct process *process = processes; process < processes + PROCESSES; process++) {
+        any = any || (process->role != NOBODY && process->held_until > steps_done);
+        process->held_until = 0;
+    }
+    return any;
+}
+
 static void pass_time(void)
 {
     now += (int64_t)draw(once_in(4) ? 3000000 : 50000);
@@ -126,6 +143,8 @@ static void pass_time(void)
 /* Nobody can do anything now: those who were stopped go on, or time passes. */
 static bool wake_somebody(void)
 {
+    if (let_go_on())
+        return true;
     int64_t next = poll_deadline();
     for (struct process *process = processes; process < processes + PROCESSES; process++)
         if (process->role != NOBODY && !process->dead && !process->stopped && process->waits &&
@@ -171,8 +190,10 @@ static void run(struct process *process)
     }
     quota = (int)draw(haste * 2);
     if (!process->waits || process->interrupted || process->until <= now ||
-        (process->ready != NULL && process->ready(process)))
+        (process->ready != NULL && process->ready(process))) {
         fiber_resume(process);
+        hold(process);
+    }
 }
 
 static void schedule(void)
@@ -186,7 +207,8 @@ static void schedule(void)
             pass_time();
         if (calm || once_in(256))
             (void)go_on();
-        if (application->ready == poll_is_ready && !is_runnable(application))
+        if (application->ready == poll_is_ready && application->held_until <= steps_done &&
+            !is_runnable(application))
             oracle_at_rest();
         last = next_process(last);
         if (last != NULL)
@@ -203,6 +225,7 @@ static bool episode(uint64_t seed)
     seed_now = random_state = seed;
     failed = calm = terminated = false;
     perilous = once_in(2);
+    large = 1 + draw(10);
     haste = (uint64_t)1 << draw(6);
     kernel_start();
     oracle_start();
@@ -251,7 +274,7 @@ static int play_recorded(const char *name)
 
 int main(int argc, char **argv)
 {
-    uint64_t steps = 2000000, seed = (uint64_t)time(NULL);
+    uint64_t steps = 2000000, seed = (uint64_t)time(NULL), most = 10;
     const char *seeds = NULL;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--steps") == 0)
@@ -260,12 +283,14 @@ int main(int argc, char **argv)
             seed = strtoull(argv[i + 1], NULL, 10);
         else if (strcmp(argv[i], "--seeds") == 0)
             seeds = argv[i + 1];
+        else if (strcmp(argv[i], "--failures") == 0)
+            most = strtoull(argv[i + 1], NULL, 10);
     }
     printf("seed %llu\n", (unsigned long long)seed);
     fflush(stdout);
     if (seeds != NULL && play_recorded(seeds) < 0)
         return 1;
-    for (steps_done = 0; steps_done < steps && bad < 10; seed++)
+    for (steps_done = 0; steps_done < steps && bad < most; seed++)
         play(seed);
     oracle_print();
     printf("%llu steps, %llu switches\n%lu passed, %lu failed\n", (unsigned long long)steps_done,

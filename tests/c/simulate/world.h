@@ -46,7 +46,8 @@ struct process {
 
     /* as a coroutine */
     ucontext_t context;
-    void *fake_stack; /* the address sanitizer's */
+    void *fake_stack;    /* the address sanitizer's */
+    uint64_t held_until; /* of steps_done: it does not come to run before */
     bool waits;
     bool interrupted;
     int64_t until; /* of a wait, PF_NEVER for no end */
@@ -55,6 +56,7 @@ struct process {
     nfds_t fd_count;
     struct process *awaits; /* of sim_waitpid */
     bool calling;           /* between claim and deliver: in user code */
+    bool wants_room;        /* for its result */
 
     /* a zygote: its socket, and what it has not said yet */
     int control;
@@ -68,6 +70,7 @@ struct process {
     struct pf__segment *segment; /* NULL until it is mapped */
     struct object *memory;       /* which that is, kept for the oracle */
     uint64_t page;               /* as last seen */
+    uint64_t claim;              /* the sequence of the slot that it copies from; 0 */
     bool reported, deaf_to_term, up;
 };
 
@@ -80,6 +83,7 @@ extern bool calm;       /* no more accidents: the episode is to end */
 extern bool terminated; /* pf_pool_terminate was called */
 extern bool guest;      /* the application watches the descriptor */
 extern bool perilous;   /* there are tasks that kill whoever loads them */
+extern uint64_t large;  /* every how manieth body is too large for a slot */
 extern uint64_t steps_done;
 extern int quota; /* steps that the present process may still take in a row */
 
@@ -146,8 +150,8 @@ void oracle_end(void);
 uint64_t oracle_submit(uint32_t flags, int64_t limit); /* the number of a new task */
 void oracle_submitted(uint64_t number, uint64_t id);
 void oracle_cancelled(uint64_t id);
-uint64_t oracle_some_task(void);                  /* an id, perhaps of one that has ended; 0 */
-void oracle_called(uint64_t number, uint64_t id); /* user code begins */
+uint64_t oracle_some_task(void);                     /* an id, perhaps of one that has ended; 0 */
+int64_t oracle_called(uint64_t number, uint64_t id); /* user code begins; its limit */
 bool oracle_is_cursed(const struct process *process);
 void oracle_waited_for_space(void);
 void oracle_event(const pf_event *event);

@@ -1,0 +1,372 @@
+"""Whether the simulation would notice: the core made wrong in one place at a time.
+
+Each mutant is a textual edit of one file of csrc/, which must be found there exactly once. The
+simulator is built with it and must fail within STEPS steps; without any edit it must pass them.
+
+    python tests/c/simulate/mutants.py [NAME ...]
+"""
+
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+HERE = pathlib.Path(__file__).parent
+CORE = HERE.parents[2] / "csrc"
+STEPS = 40_000_000
+PASSING_STEPS = 10_000_000
+SEED = "1"
+PATIENCE = 120
+# What the simulator has its own of.
+NOT_SIMULATED = {"control", "platform_linux", "poll_epoll", "signals", "zygote"}
+
+
+@dataclass
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+    breaks: str
+
+
+MUTANTS = [
+    Mutant(
+        "sleep-unchecked",
+        "worker.c",
+        "if (!something_to_claim(worker) &&\n        !(",
+        "if (!(",
+        "a worker does not look again between announcing its sleep and sleeping",
+    ),
+    Mutant(
+        "claim-without-cas",
+        "worker.c",
+        """if (atomic_compare_exchange_strong_explicit(
+                word, &ready, pf__word(worker->cursor, worker->slot, PF_CLAIMED),
+                memory_order_acq_rel, memory_order_acquire)) {""",
+        """atomic_store_explicit(word, pf__word(worker->cursor, worker->slot, PF_CLAIMED),
+                              memory_order_release);
+        {""",
+        "two workers claim one task",
+    ),
+    Mutant(
+        "begin-without-cas",
+        "worker.c",
+        "if (!swap_page(worker, PF_LOADING, PF_RUNNING)) {",
+        "store_page(worker, worker->seq, PF_RUNNING);\n    if (0) {",
+        "a call begins although its claim was revoked",
+    ),
+    Mutant(
+        "slot-left-early",
+        "worker.c",
+        """memcpy(worker->body, body->bytes, claim->size);
+    leave_slot(worker);""",
+        """leave_slot(worker);
+    memcpy(worker->body, body->bytes, claim->size);""",
+        "the slot is given up before its body was copied",
+    ),
+    Mutant(
+        "result-without-bell",
+        "worker.c",
+        "store_page(worker, 0, PF_IDLE);\n    ring_if_armed(worker);",
+        "store_page(worker, 0, PF_IDLE);",
+        "a result is put, and nobody is told",
+    ),
+    Mutant(
+        "start-without-bell",
+        "worker.c",
+        "if (worker->flags & PF_BODY_TELL)\n        ring_if_armed(worker);",
+        "",
+        "a call that is to be told of begins, and nobody is told",
+    ),
+    Mutant(
+        "idle-before-result",
+        "worker.c",
+        "worker->delivering = worker->delivering ? worker->delivering : 1;",
+        "if (!worker->delivering)\n        store_page(worker, 0, PF_IDLE);\n"
+        "    worker->delivering = worker->delivering ? worker->delivering : 1;",
+        "a worker that dies before its result is out seems never to have begun",
+    ),
+    Mutant(
+        "space-unchecked",
+        "worker.c",
+        "if (worker->board.cursor - head > ((uint64_t)worker->board.mask + 1) / 2)\n",
+        "(void)head;\n",
+        "a worker waits for room in its result ring without looking again",
+    ),
+    Mutant(
+        "results-overrun",
+        "scoreboard.c",
+        "if (tail + need - head > (uint64_t)board->mask + 1)\n        return 0;",
+        "(void)head;",
+        "a result is put where an older one is still to be taken",
+    ),
+    Mutant(
+        "result-before-its-bytes",
+        "scoreboard.c",
+        """    copy_in(board, tail, record, sizeof *record);
+    if (record->size > 0)
+        copy_in(board, tail + sizeof *record, data, record->size);
+    board->cursor = tail + need;
+    atomic_store_explicit(&segment->results_tail, board->cursor, memory_order_release);
+""",
+        """    board->cursor = tail + need;
+    atomic_store_explicit(&segment->results_tail, board->cursor, memory_order_release);
+    copy_in(board, tail, record, sizeof *record);
+    if (record->size > 0)
+        copy_in(board, tail + sizeof *record, data, record->size);
+""",
+        "a result is announced before it is there",
+    ),
+    Mutant(
+        "space-without-bell",
+        "pool_children.c",
+        """want_space, 0, memory_order_relaxed);
+        pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);""",
+        "want_space, 0, memory_order_relaxed);",
+        "room was made in a result ring, and its worker is not told",
+    ),
+    Mutant(
+        "cancel-without-cas",
+        "ring.c",
+        """    return atomic_compare_exchange_strong(pf__ring_word(ring, seq), &ready,
+                                          pf__word(seq, PF_NO_WORKER, PF_WITHDRAWN));""",
+        """    if (atomic_load(pf__ring_word(ring, seq)) != ready)
+        return 0;
+    atomic_store(pf__ring_word(ring, seq), pf__word(seq, PF_NO_WORKER, PF_WITHDRAWN));
+    return 1;""",
+        "a task is cancelled that was claimed in that moment",
+    ),
+    Mutant(
+        "kill-without-cas",
+        "pool.c",
+        """!atomic_compare_exchange_strong(&child->board.segment->page, &running,
+                                                         pf__word(task->seq, 0, PF_CONDEMNED)))
+        return 0;""",
+        "atomic_load(&child->board.segment->page) != running)\n        return 0;",
+        "a worker is killed that may have delivered, and its task settled twice",
+    ),
+    Mutant(
+        "limit-settles-anyway",
+        "supervisor.c",
+        "    if (done)\n        pf__supervisor_end_task(",
+        "    (void)done;\n    if (1)\n        pf__supervisor_end_task(",
+        "a task that was done in time is settled by its limit",
+    ),
+    Mutant(
+        "limit-from-publication",
+        "supervisor.c",
+        "    else if (end > sup->now)\n        pf__timer_set(&sup->timers, &task->timer, end);\n",
+        "",
+        "the limit counts from the publication, not from the start of the call",
+    ),
+    Mutant(
+        "loading-is-begun",
+        "supervisor.c",
+        "bool begun = state == PF_RUNNING ||",
+        "bool begun = state == PF_LOADING || state == PF_RUNNING ||",
+        "a task whose call never began is reported lost",
+    ),
+    Mutant(
+        "done-is-unbegun",
+        "supervisor.c",
+        "state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;",
+        "state == PF_RUNNING || state == PF_CONDEMNED;",
+        "a task whose worker died while delivering is run a second time",
+    ),
+    Mutant(
+        "put-back-for-ever",
+        "supervisor.c",
+        "if (begun || task->put_back == PF_MAX_PUT_BACK)",
+        "if (begun)",
+        "a task that kills whoever loads it is put back without end",
+    ),
+    Mutant(
+        "put-back-behind",
+        "supervisor.c",
+        "    prepend(&sup->queue, task);",
+        "    append(&sup->queue, task);",
+        "a task that is put back waits behind all others",
+    ),
+    Mutant(
+        "publish-over-claim",
+        "supervisor.c",
+        "        sup->slot_is_held = true;",
+        "        sup->slot_is_free = true;",
+        "a slot is published over while a worker copies from it",
+    ),
+    Mutant(
+        "deaf-still-counts",
+        "supervisor.c",
+        "seat->deaf_nap = seat->called_nap;\n        forget_call(sup, seat);",
+        "seat->deaf_nap = seat->called_nap;",
+        "one that was called and does not come keeps others from being called",
+    ),
+    Mutant(
+        "old-nap-counts",
+        "supervisor.c",
+        "if (seat->called && nap != 0 && nap != seat->called_nap)",
+        "if (0 && nap != 0)",
+        "one that was called, came too late and sleeps again still counts as called",
+    ),
+    Mutant(
+        "dead-still-called",
+        "supervisor.c",
+        "    forget_call(sup, seat);\n    pf__timer_stop(&sup->timers, &seat->timer);\n",
+        "    pf__timer_stop(&sup->timers, &seat->timer);\n",
+        "a dead worker still counts as called",
+    ),
+    Mutant(
+        "sleeper-without-bell",
+        "pool_orders.c",
+        """if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
+                pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);""",
+        "(void)pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child));",
+        "a sleeper counts as called, and nobody rang",
+    ),
+    Mutant(
+        "arm-unchecked",
+        "pool_poll.c",
+        "return !something_waits(pool);",
+        "return 1;",
+        "the pool does not look again between arming its bell and sleeping",
+    ),
+    Mutant(
+        "arm-misses-starts",
+        "pool_poll.c",
+        "(pf__results_pending(&child->board) || start_waits(child))",
+        "(pf__results_pending(&child->board) || (0 && start_waits(child)))",
+        "... looks for results only",
+    ),
+    Mutant(
+        "bury-undrained",
+        "pool_children.c",
+        "    pf__child_drain(pool, child);\n    if (child->channel.in >= 0)\n"
+        "        drain_pipe(pool, child, pf__channel_pending(&child->channel));\n",
+        "",
+        "what a worker delivered before it died does not count",
+    ),
+    Mutant(
+        "bury-keeps-slot",
+        "pool_children.c",
+        "        pf__ring_release(&pool->ring, task->seq, seat->index);\n",
+        "        (void)0;\n",
+        "the slot that a dead worker copied from is never used again",
+    ),
+    Mutant(
+        "body-unrevoked",
+        "pool_children.c",
+        "    (void)pf__child_revoke(child, seq);\n",
+        "",
+        "a call that was settled meanwhile begins, with an empty body",
+    ),
+    Mutant(
+        "start-of-the-next",
+        "pool_children.c",
+        "while (page != again && --tries > 0);",
+        "while (0 && --tries > 0);",
+        "the time of a start is that of the worker's next call",
+    ),
+    Mutant(
+        "closed-while-watched",
+        "pool_children.c",
+        """    if (child->watch >= 0) {
+        (void)pf__poll_remove(pool->poll, child->watch);
+        close(child->watch);
+        child->watch = -1;
+    }
+    pf__scoreboard_close""",
+        """    if (child->watch >= 0) {
+        close(child->watch);
+        child->watch = -1;
+    }
+    pf__scoreboard_close""",
+        "a descriptor is closed that the poll still watches",
+    ),
+    Mutant(
+        "id-used-again",
+        "handles.c",
+        "    handle->turn++;",
+        "    handle->turn = 1;",
+        "a stale id names another task",
+    ),
+]
+
+
+def source_names():
+    return sorted(p.stem for p in CORE.glob("*.c") if p.stem not in NOT_SIMULATED)
+
+
+def compile_all(jobs, into):
+    """Compiles (name, source, core directory, real core or not) to objects in `into`."""
+    for name, source, core, real in jobs:
+        command = ["cc", "-std=c11", "-O1", "-w", "-iquote", core, "-iquote", HERE]
+        if real:
+            command += ["-include", HERE / "seam.h"]
+        if source.stem == "pool_children":
+            command.append("-DSIM_RESULTS_SIZE=256")
+        subprocess.run([*command, "-c", source, "-o", into / f"{name}.o"], check=True)
+
+
+def link(objects, program):
+    subprocess.run(["cc", *objects, "-o", program, "-lpthread"], check=True)
+
+
+def simulate(program, steps):
+    """How it ended (0 is well), the first line that says what is wrong, and the steps taken."""
+    command = [program, "--steps", str(steps), "--seed", SEED, "--failures", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    wrong = re.search(r"^(seed \d+: .*)$", done.stdout, re.M)
+    taken = re.search(r"^(\d+) steps", done.stdout, re.M)
+    said = wrong[1] if wrong else f"signal {-done.returncode}" if done.returncode < 0 else ""
+    return done.returncode, said, int(taken[1]) if taken else 0
+
+
+def try_mutant(mutant, objects, scratch):
+    """A line about it, and whether it was caught."""
+    text = (CORE / mutant.file).read_text()
+    if text.count(mutant.old) != 1:
+        return f"{mutant.name}: old text is {text.count(mutant.old)} times in {mutant.file}", False
+    place = scratch / mutant.name
+    place.mkdir()
+    for header in CORE.glob("*.h"):
+        (place / header.name).write_bytes(header.read_bytes())
+    source = place / mutant.file
+    source.write_text(text.replace(mutant.old, mutant.new))
+    compile_all([("mutated", source, place, True)], place)
+    others = [path for path in objects if path.stem != f"core_{source.stem}"]
+    link([*others, place / "mutated.o"], place / "simulate")
+    status, said, steps = simulate(place / "simulate", STEPS)
+    if status == 0:
+        return f"{mutant.name}: NOT CAUGHT in {steps} steps: {mutant.breaks}", False
+    return f"{mutant.name}: {steps} steps: {said}", True
+
+
+def main():
+    wanted = [m for m in MUTANTS if not sys.argv[1:] or m.name in sys.argv[1:]]
+    with tempfile.TemporaryDirectory() as directory:
+        scratch = pathlib.Path(directory)
+        jobs = [(f"core_{n}", CORE / f"{n}.c", CORE, True) for n in source_names()]
+        jobs += [(f"sim_{p.stem}", p, CORE, False) for p in HERE.glob("*.c")]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda half: compile_all(half, scratch), (jobs[::2], jobs[1::2])))
+            objects = sorted(scratch.glob("*.o"))
+            link(objects, scratch / "simulate")
+            unmutated = pool.submit(simulate, scratch / "simulate", PASSING_STEPS)
+            caught = 0
+            for line, found in pool.map(lambda m: try_mutant(m, objects, scratch), wanted):
+                print(line, flush=True)
+                caught += found
+            status, said, steps = unmutated.result()
+    print(f"unmutated: {steps} steps: {said or 'passed'}")
+    print(f"{caught} of {len(wanted)} mutants caught")
+    return status != 0 or caught < len(wanted)
+
+
+if __name__ == "__main__":
+    os.environ.pop("CFLAGS", None)
+    sys.exit(main())
