@@ -51,7 +51,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, a longer simulation
+test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, mutants
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address

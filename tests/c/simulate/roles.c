@@ -282,7 +282,7 @@ static void terminate(void)
     for (uint64_t i = draw(200); i > 0; i--)
         sim_step();
     terminated = true;
-    MUST(pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM) == 0);
+    MUST(pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM, 3000 * ms) == 0);
 }
 
 /* No accidents from then on, so that everything must come to an end. */
@@ -301,7 +301,7 @@ static void come_to_an_end(void)
         poll_pool(PF_FOREVER);
     }
     terminated = true; /* of what nobody will do any more */
-    (void)pf_pool_terminate(pool, SIGKILL);
+    (void)pf_pool_terminate(pool, SIGKILL, 0);
     while (pool->event_count > 0 || pool->sup.unfinished > 0)
         poll_pool(0);
 }
