@@ -134,7 +134,7 @@ int pf_pool_resize(pf_pool *pool, uint32_t workers);
 int pf_pool_close(pf_pool *pool);
 /* Workers end once no task is left; with `at_once` after their present task. */
 int pf_pool_retire(pf_pool *pool, int at_once);
-/* Settles every task and kills every worker by `signal`, and SIGKILL after a grace of so many ns. */
+/* Settles every task and kills every worker by `signal`, and by SIGKILL `grace` ns later. */
 int pf_pool_terminate(pf_pool *pool, int signal, int64_t grace);
 /* Ends the driver and the zygotes, and with them whatever worker is left, waits for that, and
  * closes every descriptor. Of an ended pool only the facts can be asked. */

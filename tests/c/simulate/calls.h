@@ -20,7 +20,6 @@ int sim_poll(struct pollfd *fds, nfds_t count, int timeout);
 int sim_pending(int fd, unsigned long what, int *bytes);
 int sim_fstat(int fd, struct stat *stat);
 int sim_kill(pid_t pid, int signal);
-pid_t sim_waitpid(pid_t pid, int *status, int flags);
 pid_t sim_getpid(void);
 int sim_nanosleep(const struct timespec *time);
 int sim_sigaction(struct sigaction *action);

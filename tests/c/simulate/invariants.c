@@ -9,14 +9,6 @@
 
 #include <string.h>
 
-static int64_t called_at[SEATS];
-static uint64_t called_nap[SEATS];
-
-void invariants_start(void)
-{
-    memset(called_nap, 0, sizeof called_nap);
-}
-
 static struct process *process_of(const struct pf__child *child)
 {
     for (struct process *process = processes; process < processes + PROCESSES; process++)
@@ -57,10 +49,8 @@ static void check_claim(uint64_t word)
 
 static void check_call(const struct pf__seat *seat)
 {
-    if (seat->called && called_nap[seat->index] != seat->called_nap)
-        called_at[seat->index] = now;
-    called_nap[seat->index] = seat->called ? seat->called_nap : 0;
-    MUST(!seat->called || pool->sup.now <= called_at[seat->index] + PF_CALL_PATIENCE);
+    /* Called or deaf by then; a timer that has fired is at PF_NEVER. */
+    MUST(!seat->called || seat->timer.at <= pool->sup.now + PF_CALL_PATIENCE);
     seen.deaf += seat->deaf_nap != 0;
 }
 

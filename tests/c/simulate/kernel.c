@@ -207,22 +207,17 @@ static bool awaited_is_dead(struct process *process)
     return process->awaits->dead;
 }
 
-pid_t sim_waitpid(pid_t pid, int *status, int flags)
+int pf__process_reap(int watch, pid_t pid, int block)
 {
-    struct process *process = process_find(pid);
-    (void)status;
     sim_step();
-    if (process == NULL || process->parent != NULL) {
-        errno = ECHILD;
-        return -1;
-    }
+    struct process *process = watch >= 0 ? object_of(watch, WATCH)->process : process_find(pid);
+    if (process == NULL || process->parent != NULL)
+        return 1; /* not our child */
     current->awaits = process;
-    while (!process->dead && flags == 0)
+    while (!process->dead && block)
         sim_wait(awaited_is_dead, PF_NEVER);
-    if (!process->dead)
-        return 0;
-    process->reaped = true;
-    return pid;
+    process->reaped = process->dead;
+    return process->dead;
 }
 
 pid_t sim_getpid(void)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 HERE = pathlib.Path(__file__).parent
 CORE = HERE.parents[2] / "csrc"
-STEPS = 40_000_000
+SEEDS = HERE.parent / "seeds.txt"  # tried first
+STEPS = 60_000_000
 PASSING_STEPS = 10_000_000
 SEED = "1"
 PATIENCE = 120
@@ -318,7 +319,7 @@ def link(objects, program):
 
 def simulate(program, steps):
     """How it ended (0 is well), the first line that says what is wrong, and the steps taken."""
-    command = [program, "--steps", str(steps), "--seed", SEED, "--failures", "1"]
+    command = [program, "--seeds", SEEDS, "--steps", str(steps), "--seed", SEED, "--failures", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     wrong = re.search(r"^(seed \d+: .*)$", done.stdout, re.M)
     taken = re.search(r"^(\d+) steps", done.stdout, re.M)

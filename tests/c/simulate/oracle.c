@@ -27,7 +27,6 @@ void oracle_start(void)
     memset(truths, 0, sizeof truths);
     memset(words, 0, sizeof words);
     truth_count = tail = newest = 0;
-    invariants_start();
     watching = false;
 }
 

@@ -21,6 +21,5 @@ extern uint64_t words[SLOTS]; /* of the ring, as they were after the last step *
 extern struct seen seen;
 
 struct truth *truth_of_seq(uint64_t seq);
-void invariants_start(void);
 
 #endif

@@ -282,7 +282,7 @@ static void terminate(void)
     for (uint64_t i = draw(200); i > 0; i--)
         sim_step();
     terminated = true;
-    MUST(pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM, 3000 * ms) == 0);
+    MUST(pf_pool_terminate(pool, once_in(2) ? SIGKILL : SIGTERM, 20 * ms) == 0);
 }
 
 /* No accidents from then on, so that everything must come to an end. */

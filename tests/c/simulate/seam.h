@@ -84,7 +84,6 @@
 #define fstat(fd, stat)                sim_fstat(fd, stat)
 #define fcntl(fd, ...)                 ((void)(fd), 0) /* all pipes are non-blocking anyway */
 #define kill(pid, signal)              sim_kill(pid, signal)
-#define waitpid(pid, status, flags)    sim_waitpid(pid, status, flags)
 #define getpid()                       sim_getpid()
 #define nanosleep(time, rest)          sim_nanosleep(time)
 #define sigaction(signal, new, before) sim_sigaction(before) /* SIGPIPE is ignored */

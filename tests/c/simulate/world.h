@@ -54,7 +54,7 @@ struct process {
     bool (*ready)(struct process *process);
     struct pollfd *fds; /* of sim_poll */
     nfds_t fd_count;
-    struct process *awaits; /* of sim_waitpid */
+    struct process *awaits; /* of pf__process_reap */
     bool calling;           /* between claim and deliver: in user code */
     bool wants_room;        /* for its result */
 
