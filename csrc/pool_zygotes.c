@@ -265,10 +265,13 @@ static void children_of_dead(pf_pool *pool, struct pf__zygote *zygote)
         struct pf__child *child = (struct pf__child *)pool->seats[i];
         if (child->zygote != zygote || child->seat.state == PF_SEAT_VACANT)
             continue;
-        /* First this, then the pid: one that is being born now has either said its pid or will
-         * claim nothing. */
-        atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
         pf__child_learn_pid(pool, child);
+        if (child->pid == 0) {
+            /* First this, then the pid: one that is being born now has either said its pid or will
+             * claim nothing. */
+            atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
+            pf__child_learn_pid(pool, child);
+        }
         if (child->pid == 0) {
             /* A spawn in flight is void. Should it have been born, it found its zygote gone. */
             pf__child_not_spawned(pool, child, ENETDOWN);

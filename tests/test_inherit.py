@@ -19,16 +19,17 @@ def descriptors_of_worker(path):
 
 
 def test_a_worker_has_its_own_two_pipes_and_nothing_else_of_the_pools(pool, gate):
-    before = set(descriptors().values())
+    before = descriptors()
     one = pool(3, putlocks=False)
     tasks = [one.apply_async(descriptors_of_worker, (gate.path,)) for _ in range(3)]
     gate.arrived(3)
     gate.open(3)
     pipes = []
     for task in tasks:
-        new = {fd: what for fd, what in task.get().items() if what not in before}
+        # By number: libuv, where it is loaded, opens pipes of its own anew in every fork.
+        new = {fd: what for fd, what in task.get().items() if fd not in before}
         new = {fd: what for fd, what in new.items() if not what.startswith("/proc/")}
-        assert len(new) == 2, (new, sorted(before))
+        assert len(new) == 2, (new, before)
         pipes += new.values()
     assert all(what.startswith("pipe:") for what in pipes)
     assert len(set(pipes)) == 6
