@@ -4,7 +4,8 @@
  *   pool_poll.c      driving: one turn, waiting for the next, whose turn it is
  *   pool_facts.c     what the pool tells about itself
  *   pool_orders.c    carries out what the supervisor orders; gives events
- *   pool_children.c  worker processes as the application sees them: spawn, drain, death
+ *   pool_children.c  worker processes as the application sees them: birth and death
+ *   pool_traffic.c   what goes between: frames, results out of rings
  *   pool_zygotes.c   zygotes: birth, requests, death, the standby's turn
  *   pool_atfork.c    every pool is dead in a forked copy of the application
  *   driver.c         the C thread that drives while nobody else does
@@ -128,20 +129,24 @@ pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 
 /* pool_children.c */
 struct pf__child *pf__child_new(uint32_t index);
+struct pf__child *pf__child_at(const pf_pool *pool, uint32_t slot, uint64_t generation);
 int pf__child_spawn(pf_pool *pool, struct pf__child *child);
 void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid);
 void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error);
-void pf__child_drain(pf_pool *pool, struct pf__child *child);
-int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
-                   const void *body, size_t size);
-int pf__child_revoke(struct pf__child *child, uint64_t seq); /* 1: its call will not begin */
+void pf__child_learn_pid(pf_pool *pool, struct pf__child *child); /* by its own word */
 void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
 void pf__child_exited(pf_pool *pool, struct pf__child *child, int status);
-void pf__child_learn_pid(pf_pool *pool, struct pf__child *child); /* by its own word */
-void pf__child_look(pf_pool *pool, struct pf__child *child);
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);
-struct pf__child *pf__child_at(const pf_pool *pool, uint32_t slot, uint64_t generation);
+
+/* pool_traffic.c */
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
+                   const void *body, size_t size);
+void pf__child_flush(pf_pool *pool, struct pf__child *child);
+int pf__child_revoke(struct pf__child *child, uint64_t seq); /* 1: its call will not begin */
+void pf__child_look(pf_pool *pool, struct pf__child *child);
+void pf__child_drain(pf_pool *pool, struct pf__child *child);
+void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget);
 
 /* pool_zygotes.c */
 struct pf__zygote *pf__zygote_active(const pf_pool *pool);

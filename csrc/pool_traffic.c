@@ -1,0 +1,191 @@
+/* What goes between the pool and a worker: frames both ways, results out of its ring. */
+#define _GNU_SOURCE
+#include "pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void watch_room(pf_pool *pool, struct pf__child *child)
+{
+    int wants = pf__channel_wants_write(&child->channel);
+    if (wants == child->watching_out || child->channel.out < 0)
+        return;
+    uint64_t key = pf__key(PF_KEY_ROOM, child->seat.index, child->generation);
+    int done = wants ? pf__poll_add(pool->poll, child->channel.out, PF_POLL_WRITE, key)
+                     : pf__poll_remove(pool->poll, child->channel.out);
+    if (done == 0)
+        child->watching_out = wants;
+}
+
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
+                   const void *body, size_t size)
+{
+    struct pf__frame frame;
+    pf__frame_init(&frame, type, seq, size);
+    /* EPIPE: it is dying, and its exit will tell the rest. */
+    int sent = pf__channel_send(&child->channel, &frame, body);
+    watch_room(pool, child);
+    return sent;
+}
+
+void pf__child_flush(pf_pool *pool, struct pf__child *child)
+{
+    (void)pf__channel_flush(&child->channel); /* EPIPE: its exit will tell */
+    watch_room(pool, child);
+}
+
+static void misbehaved(pf_pool *pool, struct pf__child *child)
+{
+    if (child->seat.killed)
+        return;
+    pf_event event = pf__child_event(child, PF_EVENT_OUTSIDER);
+    pf__pool_event(pool, &event);
+    pf__supervisor_misbehaved(&pool->sup, &child->seat);
+}
+
+/* `data` is malloc'd and becomes the task's. */
+static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uint64_t seq,
+                        uint32_t outcome, int64_t started, void *data, size_t size)
+{
+    struct pf__job *job = pf__handles_find(&pool->jobs, id);
+    if (job == NULL || job->result != NULL || outcome > PF_ERROR || job->task.seq != seq ||
+        job->task.state != PF_TASK_HELD || job->task.seat != child->seat.index) {
+        free(data);
+        misbehaved(pool, child);
+        return;
+    }
+    job->result = data;
+    job->result_size = size;
+    pf__supervisor_result(&pool->sup, &child->seat, &job->task, seq, outcome, started);
+}
+
+int pf__child_revoke(struct pf__child *child, uint64_t seq)
+{
+    uint64_t loading = pf__word(seq, 0, PF_LOADING);
+    return atomic_compare_exchange_strong(&child->board.segment->page, &loading,
+                                          pf__word(seq, 0, PF_REVOKED));
+}
+
+static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
+{
+    for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next) {
+        struct pf__job *job = (struct pf__job *)task;
+        if (task->seq == seq) {
+            pf__child_send(pool, child, PF_FRAME_BODY, seq, job->body, job->size);
+            return;
+        }
+    }
+    /* Settled meanwhile. An empty body is as good as any: the worker finds its page revoked. */
+    (void)pf__child_revoke(child, seq);
+    pf__child_send(pool, child, PF_FRAME_BODY, seq, NULL, 0);
+}
+
+static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__frame *frame,
+                       unsigned char *body)
+{
+    pf_event event;
+    pf__child_learn_pid(pool, child);
+    switch (frame->type) {
+    case PF_FRAME_UP:
+        event = pf__child_event(child, PF_EVENT_WORKER_UP);
+        pf__supervisor_up(&pool->sup, &child->seat);
+        pf__pool_event(pool, &event);
+        break;
+    case PF_FRAME_FAILED:
+        event = pf__child_event(child, PF_EVENT_WORKER_FAILED);
+        event.data = body;
+        event.size = (size_t)frame->size;
+        body = NULL;
+        pf__pool_event(pool, &event);
+        break;
+    case PF_FRAME_NEED:
+        pf__pool_note_claims(pool);
+        send_body(pool, child, frame->seq);
+        break;
+    case PF_FRAME_RESULT:
+        pf__pool_note_claims(pool);
+        take_result(pool, child, frame->id, frame->seq, frame->flags, frame->started, body,
+                    (size_t)frame->size);
+        body = NULL;
+        break;
+    default: /* a bell: it has woken us */
+        break;
+    }
+    free(body);
+}
+
+void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget)
+{
+    struct pf__frame frame;
+    unsigned char *body = NULL;
+    int got;
+    while ((got = pf__channel_receive(&child->channel, &frame, &body, &budget)) > 0)
+        take_frame(pool, child, &frame, body);
+    if (got == 0 || child->channel.in < 0)
+        return;
+    /* The end of a pipe is no death: that is for the exit to say. But listen no more. */
+    if (errno != EPIPE)
+        misbehaved(pool, child);
+    (void)pf__poll_remove(pool->poll, child->channel.in);
+    close(child->channel.in);
+    child->channel.in = -1;
+}
+
+static void drain_ring(pf_pool *pool, struct pf__child *child)
+{
+    uint64_t tail = pf__results_tail(&child->board);
+    if (tail == child->board.cursor)
+        return;
+    pf__child_learn_pid(pool, child);
+    /* A worker claims before it delivers, so after this every claim behind these results is known.
+     */
+    pf__pool_note_claims(pool);
+    struct pf__record record;
+    void *data;
+    int got;
+    while ((got = pf__results_take(&child->board, tail, &record, &data)) > 0)
+        take_result(pool, child, record.id, record.seq, record.outcome, record.started, data,
+                    record.size);
+    if (got < 0)
+        misbehaved(pool, child);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&child->board.segment->want_space, memory_order_relaxed)) {
+        atomic_store_explicit(&child->board.segment->want_space, 0, memory_order_relaxed);
+        pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+    }
+}
+
+void pf__child_drain(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__segment *segment = child->board.segment;
+    if (segment == NULL)
+        return;
+    if (atomic_load_explicit(&segment->rung, memory_order_relaxed)) {
+        atomic_store_explicit(&segment->rung, 0, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+    drain_ring(pool, child);
+    for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next)
+        if (task->tell && !task->told) {
+            pf__child_look(pool, child);
+            break;
+        }
+}
+
+void pf__child_look(pf_pool *pool, struct pf__child *child)
+{
+    struct pf__segment *segment = child->board.segment;
+    if (segment == NULL)
+        return;
+    pf__child_learn_pid(pool, child);
+    uint64_t page, again = atomic_load_explicit(&segment->page, memory_order_acquire);
+    int64_t started;
+    int tries = 8; /* what a worker writes wildly shall not hold us up */
+    do {           /* or the time might be that of its next task already */
+        page = again;
+        started = atomic_load_explicit(&segment->started_at, memory_order_acquire);
+        again = atomic_load_explicit(&segment->page, memory_order_acquire);
+    } while (page != again && --tries > 0);
+    pf__supervisor_page_seen(&pool->sup, &child->seat, page, started);
+}

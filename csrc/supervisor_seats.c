@@ -1,0 +1,182 @@
+/* The supervisor's seats: who is woken, killed, retired and replaced, and what an exit means. */
+#include "supervisor_parts.h"
+
+/* ---- waking -------------------------------------------------------------------------------- */
+
+void pf__seat_forget_call(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (!seat->called)
+        return;
+    seat->called = false;
+    sup->called_count--;
+    if (seat->previous_called != NULL)
+        seat->previous_called->next_called = seat->next_called;
+    else
+        sup->called = seat->next_called;
+    if (seat->next_called != NULL)
+        seat->next_called->previous_called = seat->previous_called;
+    if (!seat->killed)
+        pf__timer_stop(&sup->timers, &seat->timer);
+}
+
+void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap)
+{
+    /* Another sleep than the one it was called from: it woke, found nothing, and sleeps again. */
+    if (seat->called && nap != 0 && nap != seat->called_nap)
+        pf__seat_forget_call(sup, seat);
+}
+
+bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap)
+{
+    if (nap == 0 || seat->state != PF_SEAT_UP || seat->called || seat->retiring || seat->killed ||
+        nap == seat->deaf_nap)
+        return false;
+    seat->called = true;
+    seat->called_nap = nap;
+    seat->previous_called = NULL;
+    seat->next_called = sup->called;
+    if (sup->called != NULL)
+        sup->called->previous_called = seat;
+    sup->called = seat;
+    sup->called_count++;
+    pf__timer_set(&sup->timers, &seat->timer, sup->now + PF_CALL_PATIENCE);
+    return true;
+}
+
+/* ---- workers ------------------------------------------------------------------------------- */
+
+void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int signal)
+{
+    /* SPAWNING: there is no process yet; the signal is sent once its pid is known. */
+    if (seat->state == PF_SEAT_VACANT || (seat->killed && signal != sigkill))
+        return;
+    pf__seat_forget_call(sup, seat);
+    seat->killed = true;
+    seat->signal = signal;
+    if (seat->state == PF_SEAT_SPAWNING)
+        return;
+    pf__seat_wants(sup, seat, TODO_SIGNAL);
+    pf__timer_set(&sup->timers, &seat->timer,
+                  signal == sigkill ? PF_NEVER : sup->now + sup->term_grace);
+}
+
+void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    pf__supervisor_kill(sup, seat, sigkill);
+}
+
+static void retire(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (seat->state == PF_SEAT_VACANT || seat->retiring)
+        return;
+    seat->retiring = true;
+    sup->retiring++;
+    pf__seat_forget_call(sup, seat);
+    pf__seat_wants(sup, seat, TODO_RETIRE);
+}
+
+/* Idle workers go first, then those with the highest numbers. */
+static void shrink(struct pf__supervisor *sup)
+{
+    for (int idle = 1; idle >= 0; idle--)
+        for (uint32_t i = sup->seat_count; i-- > 0 && sup->live - sup->retiring > sup->target;)
+            if (!idle || sup->seats[i]->held.first == NULL)
+                retire(sup, sup->seats[i]);
+}
+
+void pf__supervisor_resize(struct pf__supervisor *sup, uint32_t target)
+{
+    sup->target = target;
+    shrink(sup);
+}
+
+void pf__supervisor_renew(struct pf__supervisor *sup)
+{
+    sup->epoch++;
+    sup->failures = 0;
+    pf__timer_stop(&sup->timers, &sup->spawn_timer);
+    for (uint32_t i = 0; i < sup->seat_count; i++)
+        retire(sup, sup->seats[i]);
+}
+
+void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    seat->state = seat->up_early ? PF_SEAT_UP : PF_SEAT_STARTING;
+    sup->spawning--;
+    if (seat->killed)
+        pf__supervisor_kill(sup, seat, sigkill);
+}
+
+void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (seat->state == PF_SEAT_VACANT)
+        return;
+    if (seat->state == PF_SEAT_SPAWNING)
+        seat->up_early = true;
+    else
+        seat->state = PF_SEAT_UP;
+    sup->failures = 0;
+}
+
+static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    pf__seat_forget_call(sup, seat);
+    pf__timer_stop(&sup->timers, &seat->timer);
+    if (seat->retiring)
+        sup->retiring--;
+    if (seat->state == PF_SEAT_SPAWNING)
+        sup->spawning--;
+    sup->live--;
+    seat->state = PF_SEAT_VACANT;
+    seat->todo = 0;
+}
+
+/* A worker that ended before it was up would end so again: spawn the next one ever later. */
+static void back_off(struct pf__supervisor *sup)
+{
+    int shift = sup->failures < 7 ? (int)sup->failures : 7;
+    sup->failures++;
+    pf__timer_set(&sup->timers, &sup->spawn_timer, sup->now + (50 * millisecond << shift));
+}
+
+void pf__supervisor_spawn_failed(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (seat->state != PF_SEAT_SPAWNING)
+        return;
+    vacate(sup, seat);
+    back_off(sup);
+}
+
+void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page)
+{
+    bool was_up = seat->state == PF_SEAT_UP, asked = seat->killed || seat->retiring;
+    uint32_t state = pf__word_state(page);
+    /* Only the newest can be unfinished: a worker that claimed on has delivered what it had, or it
+     * misbehaved, and then nobody knows whether the older one began. */
+    while (seat->held.first != seat->held.last)
+        pf__task_settle(sup, seat->held.first, PF_VERDICT_LOST);
+    struct pf__task *task = seat->held.last;
+    if (task != NULL) {
+        bool begun = state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
+        if (pf__word_seq(page) != task->seq)
+            begun = pf__word_seq(page) > task->seq;
+        if (begun || task->put_back == PF_MAX_PUT_BACK)
+            pf__task_settle(sup, task, PF_VERDICT_LOST);
+        else
+            pf__task_put_back(sup, task);
+    }
+    vacate(sup, seat);
+    if (!was_up && !asked)
+        back_off(sup);
+}
+
+void pf__seat_timer_fired(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (seat->killed) {
+        seat->signal = sigkill;
+        pf__seat_wants(sup, seat, TODO_SIGNAL);
+    } else if (seat->called) { /* called and did not come: somebody else must */
+        seat->deaf_nap = seat->called_nap;
+        pf__seat_forget_call(sup, seat);
+    }
+}
