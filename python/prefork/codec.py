@@ -16,10 +16,16 @@ from .errors import RemoteError
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]
 
+Outcome = tuple[bool, Any]  # of one item: (True, its result) or (False, what it raised, encoded)
+
 OK = 0
 ERROR = 1
 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+
+class Outcomes(list[Outcome]):
+    """Those of a chunk's items. One that cannot be pickled does not spoil the others."""
 
 
 def name_of(target: Callable[..., Any]) -> str:
@@ -59,12 +65,24 @@ def run_call(data: bytes) -> tuple[int, bytes]:
         result = target(*args, **kwargs) if kwargs else target(*args)
     except BaseException as error:
         return ERROR, encode_exception(error)
+    return encode_result(result)
+
+
+def encode_result(result: Any) -> tuple[int, bytes]:
+    """A result, or the error that it cannot be pickled: never raises."""
     try:
         return OK, pickle.dumps(result, _PROTOCOL)
     except BaseException as error:
+        if isinstance(result, Outcomes):
+            return encode_result([_that_pickles(*outcome) for outcome in result])
         explained = TypeError(f"the result ({type(result).__name__}) cannot be pickled: {error}")
         explained.__cause__ = error
         return ERROR, encode_exception(explained)
+
+
+def _that_pickles(good: bool, value: Any) -> Outcome:
+    status, data = encode_result(value)
+    return (good, value) if status == OK else (False, data)
 
 
 def encode_exception(error: BaseException) -> bytes:

@@ -20,12 +20,11 @@ AHEAD = 16  # items (or chunks) submitted per worker, beyond what has been taken
 
 
 R = TypeVar("R")
-Outcome = tuple[bool, Any]  # of one item: (True, its result) or (False, what it raised, encoded)
 
 
-def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> list[Outcome]:
+def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> codec.Outcomes:
     """In the worker: one call of `target` per item, and one outcome."""
-    outcomes: list[Outcome] = []
+    outcomes = codec.Outcomes()
     for item in items:
         try:
             outcomes.append((True, target(*item) if star else target(item)))
@@ -63,7 +62,7 @@ class MapIterator(Iterator[R]):
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._unfinished = 0
         self._items: list[Any] = []  # pulled, not yet submitted
-        self._ready: deque[Outcome] = deque()  # of a chunk that was taken
+        self._ready: deque[codec.Outcome] = deque()  # of a chunk that was taken
         self._exhausted = False
         self._error: Exception | None = None
         self._name = codec.name_of(target)
