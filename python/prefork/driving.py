@@ -129,9 +129,11 @@ class Driving:
 
     def _serve_others(self) -> None:
         """Callbacks, and waiters that are not ours, need the delivery thread; a guest has none."""
-        if self._guest or self._thread is not None or self._finished:
+        if self._finished:
             return
         self._check_own()
+        if self._guest or self._thread is not None:
+            return
         self._core.drive_in_background()
         stopping = threading.Event()
         thread = threading.Thread(
