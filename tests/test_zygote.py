@@ -105,6 +105,20 @@ def test_without_zygote_and_standby_the_pool_says_so_and_restarts(pool):
     assert one.state == "running"
 
 
+def test_what_is_heard_of_old_zygotes_after_a_restart_is_no_news(pool):
+    one = pool(1, putlocks=False)
+    both = standing_by(one), one.stats["zygote"]
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+    # The core has seen it; nobody has polled since, so the pool has yet to hear of it.
+    eventually(lambda: (stats := one.stats)["zygotes_lost"] > 1 and not stats["zygote"])
+    one.restart()
+    assert one.apply(square, (4,)) == 16
+    assert one.state == "running"
+
+
 def test_a_pool_without_any_zygote_can_be_ended(pool):
     one = pool(1, putlocks=False)
     one.apply(square, (1,))

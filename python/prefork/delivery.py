@@ -258,6 +258,8 @@ class Delivery:
             self._pool.logger.error("zygote %d died; zygote %d has taken over", event[4], event[5])
             return
         self._pool.logger.error("zygote %d died, and there is no standby", event[4])
+        if self._pool._core.describe()["zygote"]:
+            return  # old news: restart() has been called since
         self.zygote_missing = True
         self._pool._fail_waiting(RuntimeError(self.no_zygote()))
 
