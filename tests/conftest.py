@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from command import FUNCTIONS
 from helpers import Gate, descriptors, eventually, leftovers, threads
 from prefork import TaskPool
 
@@ -67,3 +68,10 @@ def gate(tmp_path: Path) -> Iterator[Gate]:
     found = Gate(tmp_path)
     yield found
     found.close()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A directory with the functions that `prefork map` is to call."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    return tmp_path

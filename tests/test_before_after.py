@@ -57,7 +57,7 @@ def test_a_forgotten_pool_is_terminated_with_one_warning(gate, open_tasks, with_
         eventually(lambda: gc.collect() < 0 or any(w.category is ResourceWarning for w in caught))
     texts = [str(w.message) for w in caught if w.category is ResourceWarning]
     assert len(texts) == 1
-    assert f"{open_tasks} open tasks" in texts[0]
+    assert f"was collected while it was running, with {open_tasks} open tasks" in texts[0]
     eventually(lambda: not any(map(alive, [*pids, zygote])))
 
 
@@ -87,11 +87,44 @@ def test_an_interpreter_that_exits_terminates_its_pools_with_one_warning(tmp_pat
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("ResourceWarning: <") == 1, done.stderr
-    assert "5 open tasks" in done.stderr
+    assert "was still running at exit, with 5 open tasks" in done.stderr
     assert "Traceback" not in done.stderr
     pids = list(map(int, done.stdout.split()))
     assert len(pids) == 4
     eventually(lambda: not any(map(alive, pids)), within=10)
+
+
+def test_pools_are_terminated_though_the_warning_is_an_error(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        import gc, os, warnings
+        from helpers import alive, descendants, eventually, spin
+        from prefork import TaskPool
+        warnings.simplefilter("error")
+
+        class Told(TaskPool):
+            def on_terminate(self):
+                print("terminated", self.app, flush=True)
+
+        def started(name):
+            pool = Told(1, app=name)
+            pool.start()
+            pool.apply_async(spin)
+            return pool
+
+        pool = started("collected")
+        del pool
+        gc.collect()
+        assert not any(map(alive, descendants(os.getpid())))
+        pools = [started("first"), started("second")]
+        print("exit", flush=True)
+        """,
+    )
+    assert sorted(done.stdout.splitlines()) == [
+        "exit", "terminated collected", "terminated first", "terminated second",
+    ], done.stderr  # fmt: skip
+    assert "was collected while it was running" in done.stderr
 
 
 def test_an_exit_in_the_middle_of_callbacks_is_quiet(tmp_path):

@@ -245,6 +245,51 @@ def test_systemexit_of_a_callback_does_not_end_the_delivery(pool):
     assert called.wait(10)
 
 
+class Unheard(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Unheard, KeyboardInterrupt, GeneratorExit])
+def test_whatever_a_callback_raises_the_others_are_called(pool, caplog, kind):
+    one = pool(1, putlocks=False)
+    done, results = threading.Event(), []
+
+    def bad(_):
+        raise kind("from the callback")
+
+    with caplog.at_level(logging.ERROR, "prefork"):
+        one.apply_async(square, (3,), callback=bad).add_done_callback(lambda _: done.set())
+        for i in range(5):
+            one.apply_async(square, (i,), callback=results.append)
+        eventually(lambda: done.is_set() and len(results) == 5)
+    assert results == [0, 1, 4, 9, 16]
+    assert f"{kind.__name__}: from the callback" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["join", "stop", "terminate"])
+def test_a_callback_that_blocks_does_not_block_what_has_a_timeout(pool, ending):
+    one = pool(1, putlocks=False)
+    called, go_on, later = threading.Event(), threading.Event(), threading.Event()
+
+    def block(_):
+        called.set()
+        go_on.wait()
+
+    one.apply_async(square, (1,), callback=block)
+    one.apply_async(square, (2,), callback=lambda _: later.set()).wait()
+    assert called.wait(30)
+    if ending == "join":
+        one.close()
+        assert one.join(0.05) is False
+    else:
+        getattr(one, ending)(0.05)
+        assert one.state == "stopped"
+    assert not later.is_set()
+    go_on.set()
+    assert one.join() is True
+    assert later.is_set()
+
+
 def test_a_dead_workers_callbacks(pool, log):
     import os
     import signal

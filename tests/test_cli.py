@@ -2,102 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from helpers import launched
-
-COMMAND = [sys.executable, "-m", "prefork", "map"]
-LIMIT = 40  # seconds, for anything
-
-FUNCTIONS = '''
-import os, sys
-
-def upper(text):
-    print("noise")
-    return text.upper()
-
-def fails(text):
-    if text.startswith("bad"):
-        raise ValueError("it is " + text)
-    if text.startswith("quit"):
-        sys.exit(3)
-    return text
-
-def dies(text):
-    if text == "kill":
-        os.kill(os.getpid(), 9)
-    if text == "exit":
-        os._exit(7)
-    return text
-
-def dies_once(path):
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return "second time"
-    os.kill(os.getpid(), 9)
-
-def waits(path):
-    """Say that it runs, then wait for a word. Both are named pipes."""
-    with open(path + ".begun", "w") as begun:
-        begun.write("x")
-    with open(path + ".go") as go:
-        return go.read()
-
-def pid(text):
-    return os.getpid()
-
-def loops(text):
-    while True:
-        pass
-
-def a_set(text):
-    return {1}
-
-def not_a_number(text):
-    return float("nan")
-
-shout = lambda text: text + "!"
-number = 5
-where = None
-
-def set_up():
-    global where
-    where = "set up"
-
-def says_where(text):
-    return where
-
-def breaks():
-    raise RuntimeError("no database")
-'''
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    (tmp_path / "functions.py").write_text(FUNCTIONS)
-    return tmp_path
-
-
-def run(here: Path, *args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, *args]
-    return subprocess.run(
-        command, cwd=here, input=stdin, capture_output=True, text=True, timeout=LIMIT
-    )
-
-
-def records(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in done.stdout.splitlines()]
+import prefork
+from command import COMMAND, LIMIT, records, run
 
 
 @pytest.mark.parametrize("func", ["functions:upper", "functions.py:upper"])
@@ -117,6 +33,17 @@ def test_lines_of_stdin_and_of_a_file(here: Path) -> None:
     given = run(here, "functions:shout", stdin="x\n\nlast without an end")
     assert records(given) == expected
     assert given.returncode == 0
+
+
+def test_lines_may_end_as_they_do_on_windows(here: Path) -> None:
+    done = run(here, "functions:shout", stdin="x\r\n\r\na\rb\r\nlast\r")
+    assert [record["input"] for record in records(done)] == ["x", "", "a\rb", "last"]
+
+
+def test_inputs_are_text_whatever_they_look_like(here: Path) -> None:
+    (here / "kinds.py").write_text("def kind(x): return type(x).__name__\n")
+    assert [r["result"] for r in records(run(here, "kinds:kind", "5", "None"))] == ["str"] * 2
+    assert records(run(here, "kinds:kind", stdin="5\n"))[0]["result"] == "str"
 
 
 def test_no_input_at_all(here: Path) -> None:
@@ -238,122 +165,16 @@ def test_usage(here: Path, args: Sequence[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("args", [("--version",), ("map", "--version")])
+def test_version(here: Path, args: Sequence[str]) -> None:
+    command = [*COMMAND[:-1], *args]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (0, f"prefork {prefork.__version__}\n")
+
+
 def test_without_rich(here: Path) -> None:
     code = "import sys; sys.modules['rich'] = None; from prefork.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "map", "functions:upper", "x"]
     done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=LIMIT)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "prefork: the command needs rich: pip install 'prefork[cli]'\n"
-
-
-# ---- Ctrl-C, and a reader that goes away -------------------------------------------------------
-
-
-def launch(here: Path, *args: str) -> Any:
-    pipe = subprocess.PIPE
-    command = [*COMMAND, *args]
-    return launched(command, cwd=here, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
-
-
-@contextlib.contextmanager
-def begun(here: Path) -> Iterator[Any]:
-    """A run of one worker that is inside of its first call, of three."""
-    for name in ("a.begun", "a.go"):
-        os.mkfifo(here / name)
-    with launch(here, "functions:waits", "--workers", "1", "a", "b", "c") as process:
-        (here / "a.begun").read_text()
-        yield process
-
-
-def test_first_interrupt_drains(here: Path) -> None:
-    with begun(here) as process:
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everybody gets it
-        assert process.stderr is not None
-        assert "interrupted" in process.stderr.readline()
-        (here / "a.go").write_text("went on")
-        out, err = process.communicate(timeout=LIMIT)
-    assert [json.loads(line) for line in out.splitlines()] == [{"input": "a", "result": "went on"}]
-    assert process.returncode == 1, err
-    assert "1 done, 0 failed, 2 left out" in err
-
-
-def test_interrupt_while_waiting_for_input(here: Path) -> None:
-    with launch(here, "functions:upper") as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("a\n")
-        process.stdin.flush()
-        assert json.loads(process.stdout.readline())["result"] == "A"  # needs no second line
-        process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT) == 1
-
-
-def test_second_interrupt_ends_it(here: Path) -> None:
-    with begun(here) as process:
-        process.send_signal(signal.SIGINT)
-        while process.poll() is None:
-            try:  # signals of one kind merge, so more than one may be needed
-                process.send_signal(signal.SIGINT)
-                process.wait(0.2)
-            except subprocess.TimeoutExpired:
-                continue
-        assert process.returncode == 130
-
-
-def test_reader_gone(here: Path) -> None:
-    lines = here / "many"
-    lines.write_text("".join(f"{i}\n" for i in range(100_000)))
-    with launch(here, "functions:fails", "--lines", "many") as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stdout.close()
-        assert process.wait(LIMIT) == 0
-        assert process.stderr.read() == ""
-
-
-def test_reader_gone_while_nothing_is_printed(here: Path) -> None:
-    with begun(here) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.wait(LIMIT) == 0
-        assert process.stderr.read() == ""
-
-
-def test_input_is_read_no_further_than_the_window(here: Path) -> None:
-    for name in ("a.begun", "a.go"):
-        os.mkfifo(here / name)
-    with launch(here, "functions:waits", "--workers", "1") as process:
-        assert process.stdin is not None
-        process.stdin.write("a\n")
-        process.stdin.flush()
-        (here / "a.begun").read_text()
-        fd = process.stdin.fileno()
-        os.set_blocking(fd, False)
-        written = 0
-        with contextlib.suppress(BlockingIOError):  # the pipe fills, for nobody empties it
-            while written < 16 << 20:
-                written += os.write(fd, b"x" * 4095 + b"\n")
-        process.kill()
-    assert written < 4 << 20
-
-
-def test_bar_on_a_terminal(here: Path) -> None:
-    ours, theirs = os.openpty()
-    command = [*COMMAND, "functions:shout", "a", "b"]
-    done = subprocess.run(
-        command, cwd=here, stdout=subprocess.PIPE, stderr=theirs, timeout=LIMIT,
-        env={**os.environ, "TERM": "xterm"},
-    )  # fmt: skip
-    os.close(theirs)
-    seen = b""
-    try:
-        while data := os.read(ours, 4096):
-            seen += data
-    except OSError:
-        pass
-    os.close(ours)
-    assert len(done.stdout.splitlines()) == 2
-    assert b"2/2" in seen
-    assert b"2 done" in seen

@@ -88,6 +88,24 @@ def test_arguments_that_do_not_pickle_are_an_error_of_the_call(pool):
     assert one.apply(square, (2,)) == 4
 
 
+class Holder:
+    def __init__(self, pool):
+        self.pool = pool
+
+    def method(self):
+        return 1
+
+
+def test_a_pool_cannot_be_pickled_and_says_how_it_may_have_come_to_that(pool):
+    one = pool(1)
+    for sent in (one, Holder(one).method):
+        with pytest.raises(TypeError, match="cannot be pickled.*bound method brings"):
+            pickle.dumps(sent)
+    with pytest.raises(TypeError, match="TaskPool running .* cannot be pickled"):
+        one.apply_async(Holder(one).method)
+    assert one.apply(square, (2,)) == 4
+
+
 def test_a_result_that_does_not_pickle_is_an_error_of_the_task(pool):
     one = pool(1)
     pid = one.apply(pid_of_worker)

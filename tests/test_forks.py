@@ -57,12 +57,34 @@ def test_a_forked_child_may_end_or_wait_or_ask_without_harm(pool, gate):
     assert one.map(square, range(20)) == [i * i for i in range(20)]
 
 
-@pytest.mark.parametrize("name", ["poll", "flush", "maintain_pool"])
-def test_driving_the_pool_in_a_forked_child_is_refused_or_nothing(pool, name):
+OTHERS = {
+    **{
+        name: lambda pool, task, name=name: getattr(pool, name)()
+        for name in ("flush", "did_start_ok", "maintain_pool", "poll", "fileno")
+    },
+    **{
+        name: lambda pool, task, name=name: getattr(pool, name)
+        for name in ("stats", "info", "workers")
+    },
+    "terminate_job": lambda pool, task: pool.terminate_job(1),
+    "cancel": lambda pool, task: task.cancel(),
+    "terminate": lambda pool, task: task.terminate(),
+    "add_done_callback": lambda pool, task: task.add_done_callback(print),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("driver", ["nobody", "thread", "loop"])
+def test_in_a_forked_child_even_questions_are_refused(pool, gate, name, driver):
     one = pool(1)
-    one.apply(square, (1,))
-    assert in_a_fork(getattr(one, name)) in ("PoolClosed", "0", "None")
-    assert one.apply(square, (3,)) == 9
+    if driver == "loop":
+        one.fileno()
+    task = one.apply_async(hold, (gate.path, 8), callback=str if driver == "thread" else None)
+    gate.arrived(1, one)
+    assert in_a_fork(lambda: OTHERS[name](one, task)) == "PoolClosed"
+    assert in_a_fork(lambda: one.state) == "'stopped'"
+    gate.open()
+    assert task.get() == 8
 
 
 def test_a_forked_child_may_have_a_pool_of_its_own(pool):

@@ -82,6 +82,23 @@ def test_callbacks_of_a_guest_run_in_poll(pool):
     assert seen == [threading.get_ident()]
 
 
+def test_ctrl_c_out_of_a_callback_comes_out_of_poll_and_skips_no_done_callback(pool):
+    one = pool(1)
+    one.fileno()
+    seen = []
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    task = one.apply_async(square, (2,), callback=interrupted)
+    task.add_done_callback(seen.append)
+    task.add_done_callback(seen.append)
+    with pytest.raises(KeyboardInterrupt):
+        drive(one, lambda: False)
+    assert seen == [task, task]
+    assert one.apply(square, (3,)) == 9
+
+
 def test_poll_returns_the_number_of_events(pool):
     one = pool(1, putlocks=False)
     one.fileno()

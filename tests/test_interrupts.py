@@ -173,3 +173,36 @@ def test_ctrl_c_while_waiting_for_a_slot(pool, gate):
     assert task.get() > 0
     assert one.apply(square, (2,)) == 4
     assert isinstance(one, prefork.TaskPool)
+
+
+class InterruptedInput:
+    """Numbers; asked for the eightieth, it is Ctrl-C that comes, once, and nothing is consumed."""
+
+    def __init__(self, count):
+        self.count, self.given, self.pressed = count, 0, False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.given == 80 and not self.pressed:
+            self.pressed = True
+            signal.raise_signal(signal.SIGINT)
+        if self.given == self.count:
+            raise StopIteration
+        self.given += 1
+        return self.given - 1
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_ctrl_c_in_the_input_of_a_map_loses_neither_inputs_nor_results(pool, name, chunksize):
+    results = getattr(pool(1), name)(square, InterruptedInput(200), chunksize)
+    found = []
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            found.append(next(results))
+    found.extend(results)
+    assert sorted(found) == [i * i for i in range(200)]
+    if name == "imap":
+        assert found == sorted(found)

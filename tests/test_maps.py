@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 import pytest
 
@@ -194,3 +196,107 @@ def test_maps_at_the_same_time(pool):
     pairs = list(zip(first, second, strict=True))
     assert [pair[0] for pair in pairs] == [i * i for i in range(200)]
     eventually(lambda: one.stats["tasks_unfinished"] == 0, one)
+
+
+# ---- what calls raise ----------------------------------------------------------------------------
+
+
+def outcomes(results):
+    """Every result, and every exception, in the order in which they come."""
+    seen = []
+    while True:
+        try:
+            seen.append(next(results))
+        except StopIteration:
+            return seen
+        except Exception as error:
+            seen.append(error)
+
+
+def stop_on_three(x, y=0):
+    if x == 3:
+        raise StopIteration("a slip")
+    return x
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_stopiteration_of_a_call_is_no_end_of_the_results(pool, name, chunksize):
+    seen = outcomes(getattr(pool(2), name)(stop_on_three, range(6), chunksize))
+    (error,) = [one for one in seen if isinstance(one, Exception)]
+    assert isinstance(error, RuntimeError)
+    assert isinstance(error.__cause__, StopIteration)
+    assert "stop_on_three" in str(error)
+    seen.remove(error)
+    assert sorted(seen) == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_stopiteration_of_a_call_does_not_shorten_a_map(pool, chunksize):
+    one = pool(2)
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        one.map(stop_on_three, range(6), chunksize)
+    assert isinstance(caught.value.__cause__, StopIteration)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        one.starmap(stop_on_three, [(i, 0) for i in range(6)], chunksize)
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_the_items_of_a_chunk_have_outcomes_of_their_own(pool, name):
+    seen = outcomes(getattr(pool(1), name)(fail_on_odd, range(6), 4))
+    assert [one.args if isinstance(one, ValueError) else one for one in seen] == [
+        0, (1,), 2, (3,), 4, (5,),
+    ]  # fmt: skip
+    assert "in fail_on_odd" in str(seen[1].__cause__)
+
+
+def lock_on_three(x):
+    return threading.Lock() if x == 3 else x
+
+
+def exits_on_three(x):
+    return sys.exit(3) if x == 3 else x
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"), [(lock_on_three, TypeError), (exits_on_three, prefork.RemoteError)]
+)
+def test_what_cannot_be_brought_here_fails_one_item_of_its_chunk(pool, target, kind):
+    seen = outcomes(pool(1).imap(target, range(6), 6))
+    assert isinstance(seen.pop(3), kind)
+    assert seen == [0, 1, 2, 4, 5]
+
+
+def test_errors_of_a_chunk_name_the_function(pool):
+    (lost,) = outcomes(pool(1).imap(exit_on_three, [3, 3], 2))
+    assert isinstance(lost, prefork.WorkerExited)
+    assert lost.task_name == "exit_on_three"
+    assert "while it ran exit_on_three" in str(lost)
+    with pytest.raises(prefork.TimeoutError, match="of hold"):
+        pool(0).imap(hold, [1, 2], 2).next(0)
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_threads_may_share_an_iterator(pool, name, chunksize):
+    results = getattr(pool(2), name)(square, range(1000), chunksize)
+    found = []
+    sharing = [threading.Thread(target=lambda: found.extend(results)) for _ in range(4)]
+    for thread in sharing:
+        thread.start()
+    for thread in sharing:
+        thread.join()
+    assert sorted(found) == [i * i for i in range(1000)]
+
+
+def test_a_thread_waits_for_another_that_waits_no_longer_than_it_wants(pool, gate):
+    results = pool(1).imap(hold, [gate.path])
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(results))
+    thread.start()
+    gate.arrived()
+    with pytest.raises(prefork.TimeoutError):
+        results.next(0.01)
+    gate.open()
+    thread.join()
+    assert len(found) == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from pathlib import Path
 
 import pytest
 
 import prefork
-from helpers import eventually, full, lines, note, pid_of_worker, square
+from helpers import eventually, full, hold, kill_self, lines, note, pid_of_worker, square
 from prefork import TaskPool
 
 
@@ -34,7 +35,16 @@ def test_the_default_size_is_what_the_machine_allows(pool):
         ({"maxtasksperchild": 0}, ValueError),
         ({"timeout": 0}, ValueError),
         ({"timeout": -1}, ValueError),
+        ({"timeout": float("nan")}, ValueError),
+        ({"limit": 2.9}, TypeError),
+        ({"limit": "3"}, TypeError),
+        ({"maxtasksperchild": 1.5}, TypeError),
+        ({"maxtasksperchild": 2**40}, ValueError),
         ({"initializer": 5}, TypeError),
+        ({"on_process_exit": 5}, TypeError),
+        ({"semaphore": 5}, TypeError),
+        ({"logger": "x"}, TypeError),
+        ({"preload": "json"}, TypeError),
         ({"start_method": "spawn"}, ValueError),
     ],
 )
@@ -45,11 +55,33 @@ def test_nonsense_is_refused_at_once(options, error):
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("max_tasks_per_child", "maxtasksperchild"), ("initialiser", "initializer")],
+    [
+        ("max_tasks_per_child", "maxtasksperchild"),
+        ("initialiser", "initializer"),
+        ("processes", "limit"),
+        ("max_workers", "limit"),
+    ],
 )
 def test_an_unknown_option_is_an_error_that_names_the_nearest(wrong, right):
     with pytest.raises(TypeError, match=f"'{wrong}'.*'{right}'"):
         TaskPool(1, **{wrong: 1})
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_limit_of_a_task_that_is_none_is_refused(pool, timeout):
+    one = pool(1)
+    with pytest.raises(ValueError, match="timeout must be positive"):
+        one.apply_async(square, (1,), timeout=timeout)
+    assert one.stats["tasks_submitted"] == 0
+
+
+def test_an_infinite_limit_is_none(pool, gate):
+    one = pool(1, timeout=float("inf"))
+    task = one.apply_async(hold, (gate.path, 1), timeout=float("inf"))
+    gate.arrived()
+    assert not task.wait(0.05)
+    gate.open()
+    assert task.get() == 1
 
 
 def test_forking_enable_false_means_exec(pool):
@@ -139,15 +171,43 @@ def test_an_initializer_that_raises_systemexit_fails_like_any_other(pool):
         one.apply(square, (1,))
 
 
+@pytest.mark.parametrize(
+    ("ends", "argument", "how"),
+    [(kill_self, signal.SIGKILL, "ended by SIGKILL"), (os._exit, 3, "exited with code 3")],
+)
+def test_an_initializer_that_ends_its_worker_fails_like_any_other(pool, ends, argument, how):
+    one = pool(2, initializer=ends, initargs=(argument,), putlocks=False)
+    with pytest.raises(prefork.InitializerError, match=f"{how} before it was up"):
+        one.apply_async(square, (1,)).get()
+    assert one.state == "degraded"
+    assert not one.did_start_ok()
+    with pytest.raises(prefork.InitializerError, match=how):
+        one.apply_async(square, (1,))
+
+
+def test_a_worker_that_dies_in_its_first_task_has_started(pool):
+    one = pool(1, putlocks=False)
+    for task in [one.apply_async(os._exit, (3,)) for _ in range(10)]:
+        assert isinstance(task.exception(), prefork.WorkerExited)
+    assert one.did_start_ok()
+    assert one.state == "running"
+
+
 def broken_while(path):
     if Path(path).exists():
         raise KeyError("broken initializer")
 
 
-def test_a_pool_recovers_when_the_initializer_does(pool, tmp_path):
+def killed_while(path):
+    if Path(path).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("initializer", [broken_while, killed_while])
+def test_a_pool_recovers_when_the_initializer_does(pool, tmp_path, initializer):
     flag = tmp_path / "broken"
     flag.touch()
-    one = pool(1, initializer=broken_while, initargs=(str(flag),))
+    one = pool(1, initializer=initializer, initargs=(str(flag),))
     eventually(lambda: one.state == "degraded", one)
     flag.unlink()
     eventually(lambda: one.state == "running", one)

@@ -147,6 +147,16 @@ def test_a_semaphore_that_cannot_grow_is_left_as_it_is(pool):
     assert one.apply(square, (3,)) == 9
 
 
+def test_a_semaphore_that_cannot_be_released_harms_no_task(pool, caplog):
+    one = pool(1, semaphore=threading.BoundedSemaphore(1), putlocks=False)  # acquired by nobody
+    assert [one.apply(square, (i,)) for i in range(5)] == [0, 1, 4, 9, 16]
+    with pytest.raises(ValueError, match="no"):
+        one.apply(fail)
+    one.stop()
+    assert one.state == "stopped"
+    assert caplog.text.count("semaphore could not be released") == 6
+
+
 def test_a_refused_task_gives_its_slot_back(pool):
     slots = Counting(1)
     one = pool(1, semaphore=slots)
@@ -231,3 +241,11 @@ def test_the_semaphore_alone():
     assert slots.value == 1
     with pytest.raises(ValueError, match="slots"):
         prefork.Semaphore(-1)
+
+
+@pytest.mark.parametrize("name", ["grow", "shrink"])
+def test_a_semaphore_changes_by_no_negative_count(name):
+    slots = prefork.Semaphore(2)
+    with pytest.raises(ValueError, match=f"cannot {name} by -1"):
+        getattr(slots, name)(-1)
+    assert slots.bound == 2

@@ -82,10 +82,39 @@ def test_preloaded_modules_are_there_in_workers_and_not_here(pool, method):
     assert pool(1, start_method=method).apply(is_imported, (name,)) is False
 
 
-def test_a_preload_that_does_not_exist_is_no_hang(pool):
-    one = pool(1, preload=["no_such_module_at_all"], putlocks=False)
-    with pytest.raises((RuntimeError, prefork.WorkerLostError)):
-        one.apply_async(square, (1,)).get(20)
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_a_preload_that_fails_is_an_error_of_the_tasks_until_a_restart(
+    pool, tmp_path, monkeypatch, method
+):
+    name = f"made_later_for_{method}"
+    one = pool(1, preload=[name], putlocks=False, start_method=method)
+    with pytest.raises(prefork.InitializerError, match=f"No module named '{name}'") as caught:
+        one.apply_async(square, (1,)).get()
+    assert isinstance(caught.value.__cause__, ModuleNotFoundError)
+    assert "in _preloaded" in str(caught.value.__cause__.__cause__)
+    assert one.state == "degraded"
+    (tmp_path / f"{name}.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    one.restart()
+    assert one.apply(is_imported, (name,)) is True
+    assert one.did_start_ok()
+
+
+def test_a_main_module_that_fails_in_the_zygote_is_an_error_of_the_tasks(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        import prefork
+        if __name__ != "__main__":
+            raise LookupError("only once")
+        with prefork.TaskPool(1, start_method="exec", putlocks=False) as pool:
+            try:
+                pool.apply_async(abs, (1,)).get()
+            except prefork.InitializerError as error:
+                print(repr(error.__cause__))
+        """,
+    )
+    assert done.stdout == "LookupError('only once')\n", done.stderr
 
 
 def test_by_exec_nothing_of_the_application_is_inherited(pool, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 
@@ -16,6 +17,8 @@ from helpers import (
     hold,
     hold_stubbornly,
     leftovers,
+    lines,
+    note,
     pids,
     square,
 )
@@ -60,6 +63,29 @@ def test_with_starts_a_pool_only_if_it_was_not():
 def test_a_pool_is_started_once(pool):
     with pytest.raises(RuntimeError, match="started already"):
         pool(1).start()
+
+
+def test_of_threads_that_start_a_pool_at_once_one_succeeds(pool):
+    one = TaskPool(1)
+    begin, raised = threading.Barrier(4), []
+
+    def start():
+        begin.wait()
+        try:
+            one.start()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with one:
+        assert len(raised) == 3
+        assert all("started already" in text for text in raised)
+        assert one.apply(square, (3,)) == 9
+        assert one.stats["application_forks"] == 1
 
 
 def test_close_takes_no_more_but_finishes_what_there_is(pool, gate):
@@ -110,6 +136,8 @@ def test_terminate_ends_running_and_queued_tasks(pool, gate):
     assert not alive(pid)
     assert running.exception().pid == pid
     assert queued.exception().pid is None
+    assert "was terminated by the pool" in str(running.exception())
+    assert str(queued.exception()) == "square had not begun when the pool was terminated"
 
 
 def test_terminate_kills_a_worker_that_is_deaf_to_sigterm(pool, gate):
@@ -117,6 +145,47 @@ def test_terminate_kills_a_worker_that_is_deaf_to_sigterm(pool, gate):
     task = one.apply_async(hold_stubbornly, (gate.path,))
     (pid,) = gate.arrived()
     one.terminate(0.05)
+    assert not alive(pid)
+    assert isinstance(task.exception(), prefork.WorkerKilled)
+
+
+def clean_up_on_sigterm(path, done):
+    """A task that has something to do when it is told to end, and takes its time."""
+
+    def clean_up(*_):
+        hold(path)
+        note(done, "cleaned up")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, clean_up)
+    hold(path)
+
+
+def test_terminate_gives_workers_the_time_it_was_told_to(gate, tmp_path, monkeypatch):
+    monkeypatch.setattr("prefork.lifecycle.TERM_GRACE", 0.001)  # and nothing beyond that
+    one = TaskPool(1)
+    one.start()
+    task = one.apply_async(clean_up_on_sigterm, (gate.path, str(tmp_path / "done")))
+    (pid,) = gate.arrived()
+    ending = threading.Thread(target=one.terminate, args=(60,))
+    ending.start()
+    assert gate.arrived() == [pid]  # SIGTERM has come, and it cleans up
+    ending.join(0.2)
+    assert alive(pid)
+    assert ending.is_alive()
+    gate.open()
+    ending.join()
+    assert lines(tmp_path / "done") == ["cleaned up"]
+    assert isinstance(task.exception(), prefork.WorkerKilled)
+
+
+def test_terminate_without_a_grace_kills_at_once(gate, monkeypatch):
+    monkeypatch.setattr("prefork.lifecycle.TERM_GRACE", 1000.0)
+    one = TaskPool(1)
+    one.start()
+    task = one.apply_async(hold_stubbornly, (gate.path,))
+    (pid,) = gate.arrived()
+    one.terminate(timeout=0)
     assert not alive(pid)
     assert isinstance(task.exception(), prefork.WorkerKilled)
 

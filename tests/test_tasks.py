@@ -51,6 +51,35 @@ def test_kwargs_and_methods_and_partials_and_builtins(pool):
     assert one.apply(max, [(1, 7, 3)]) == 7
 
 
+class Callable:
+    def __call__(self, x):
+        return x + 1
+
+    def __repr__(self):
+        raise RuntimeError("it has no words")
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (functools.partial(functools.partial(fail), "x" * 100), "fail"),
+        (functools.partial(Callable(), 1), "Callable"),
+        (Callable(), "Callable"),
+        ("abc".upper, "str.upper"),
+    ],
+    ids=["partial", "partial of an object", "object", "method"],
+)
+def test_tasks_are_named_by_function_or_class_and_never_by_repr(pool, target, name):
+    task = pool(1).apply_async(target, correlation_id="x")
+    assert task.name == name
+    assert repr(task).startswith(f"<Task x {name} ")
+    task.wait()
+
+
+def test_an_object_that_cannot_be_shown_can_be_called(pool):
+    assert pool(1).apply(Callable(), (1,)) == 2
+
+
 def test_many_tasks_return_their_own_results(pool):
     one = pool(2, putlocks=False)
     tasks = [one.apply_async(square, (i,)) for i in range(5000)]
