@@ -45,19 +45,22 @@ bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *se
 
 /* ---- workers ------------------------------------------------------------------------------- */
 
+static void send_signal(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    pf__seat_wants(sup, seat, TODO_SIGNAL);
+    pf__timer_set(&sup->timers, &seat->timer,
+                  seat->signal == sigkill ? PF_NEVER : sup->now + sup->term_grace);
+}
+
 void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int signal)
 {
-    /* SPAWNING: there is no process yet; the signal is sent once its pid is known. */
     if (seat->state == PF_SEAT_VACANT || (seat->killed && signal != sigkill))
         return;
     pf__seat_forget_call(sup, seat);
     seat->killed = true;
     seat->signal = signal;
-    if (seat->state == PF_SEAT_SPAWNING)
-        return;
-    pf__seat_wants(sup, seat, TODO_SIGNAL);
-    pf__timer_set(&sup->timers, &seat->timer,
-                  signal == sigkill ? PF_NEVER : sup->now + sup->term_grace);
+    if (seat->state != PF_SEAT_SPAWNING || seat->up_early) /* else its pid is not known yet */
+        send_signal(sup, seat);
 }
 
 void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat)
@@ -103,8 +106,8 @@ void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     seat->state = seat->up_early ? PF_SEAT_UP : PF_SEAT_STARTING;
     sup->spawning--;
-    if (seat->killed)
-        pf__supervisor_kill(sup, seat, sigkill);
+    if (seat->killed && !seat->up_early)
+        send_signal(sup, seat);
 }
 
 void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
