@@ -16,7 +16,6 @@ One task, as a walk through the layers:
 from __future__ import annotations
 
 import errno
-import operator
 import signal as signals
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -30,11 +29,18 @@ from .lifecycle import Lifecycle
 from .logs import pool_logger
 from .machine import usable_cpus
 from .maps import MapIterator
+from .options import (
+    MAX_WORKERS,
+    check_callable,
+    check_has,
+    check_seconds,
+    checked_count,
+    checked_limit,
+    unknown_option,
+)
 from .semaphore import Semaphore
 from .task import Task
 from .worker import WorkerSetup
-
-MAX_WORKERS = 4095
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -87,26 +93,15 @@ class TaskPool(Lifecycle):
         **unknown: NoReturn,
     ) -> None:
         if unknown:
-            raise TypeError(_unknown_option(next(iter(unknown))))
-        limit = usable_cpus() if limit is None else operator.index(limit)
-        if not 0 <= limit <= MAX_WORKERS:
-            raise ValueError(f"limit must be between 0 and {MAX_WORKERS}, not {limit}")
-        if maxtasksperchild is not None:
-            maxtasksperchild = operator.index(maxtasksperchild)
-            if not 1 <= maxtasksperchild < 1 << 32:
-                raise ValueError(f"maxtasksperchild must be at least 1, not {maxtasksperchild}")
-        _check_limit(timeout)
-        for name, given in (("initializer", initializer), ("on_process_exit", on_process_exit)):
-            if given is not None and not callable(given):
-                raise TypeError(f"{name} must be callable, not {given!r}")
+            raise TypeError(unknown_option(TaskPool, next(iter(unknown))))
+        limit = usable_cpus() if limit is None else checked_limit(limit)
+        maxtasksperchild = checked_count("maxtasksperchild", maxtasksperchild)
+        check_seconds("timeout", timeout)
+        check_callable(initializer=initializer, on_process_exit=on_process_exit)
+        check_has(semaphore, "semaphore", "acquire", "release")
+        check_has(logger, "logger", "warning")
         if isinstance(preload, str):
             raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
-        if semaphore is not None and not (
-            hasattr(semaphore, "acquire") and hasattr(semaphore, "release")
-        ):
-            raise TypeError(f"semaphore must have acquire() and release(), not be {semaphore!r}")
-        if logger is not None and not callable(getattr(logger, "warning", None)):
-            raise TypeError(f"logger must be a logging.Logger, not {logger!r}")
         method = start_method or (boot.default_start_method() if forking_enable else "exec")
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
@@ -154,7 +149,7 @@ class TaskPool(Lifecycle):
         it was killed for running longer than `timeout` seconds. With `putlocks` it waits for a
         slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
-        _check_limit(timeout)
+        check_seconds("timeout", timeout)
         propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
         self.on_apply(target, args)
         return self._submit(
@@ -412,23 +407,3 @@ class TaskPool(Lifecycle):
             f"{name} {counts['alive']}/{self.limit} workers, "
             f"{counts['busy']} busy, {counts['queued']} queued>"
         )
-
-
-OTHER_NAMES = dict.fromkeys(
-    ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
-)
-
-
-def _unknown_option(name: str) -> str:
-    import difflib
-    import inspect
-
-    known = [known for known in inspect.signature(TaskPool).parameters if known != "unknown"]
-    near = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
-    return f"TaskPool has no option {name!r}{hint}"
-
-
-def _check_limit(timeout: float | None) -> None:
-    if timeout is not None and not timeout > 0:  # nor is "not a number"
-        raise ValueError(f"timeout must be positive, not {timeout}")

@@ -1,0 +1,58 @@
+"""The options of a TaskPool: what they may be, and what is said of those it does not have."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import operator
+from typing import Any
+
+MAX_WORKERS = 4095
+OTHER_NAMES = dict.fromkeys(
+    ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
+)
+
+
+def unknown_option(pool: type, name: str) -> str:
+    """What to say of an option that no pool has: the one that was meant, or all there are."""
+    known = [known for known in inspect.signature(pool).parameters if known != "unknown"]
+    near = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
+    return f"TaskPool has no option {name!r}{hint}"
+
+
+def checked_limit(limit: int) -> int:
+    """A number of workers. Raises TypeError for what is no integer, ValueError out of range."""
+    limit = operator.index(limit)
+    if not 0 <= limit <= MAX_WORKERS:
+        raise ValueError(f"limit must be between 0 and {MAX_WORKERS}, not {limit}")
+    return limit
+
+
+def checked_count(name: str, count: int | None) -> int | None:
+    """A positive number or none. Raises TypeError for what is no integer, ValueError."""
+    if count is None:
+        return None
+    count = operator.index(count)
+    if not 1 <= count < 1 << 32:
+        raise ValueError(f"{name} must be at least 1, not {count}")
+    return count
+
+
+def check_seconds(name: str, seconds: float | None) -> None:
+    """Raises ValueError unless it is a positive number of seconds, or None."""
+    if seconds is not None and not seconds > 0:  # nor is "not a number"
+        raise ValueError(f"{name} must be positive, not {seconds}")
+
+
+def check_callable(**given: Any) -> None:
+    """Raises TypeError for what is neither callable nor None."""
+    for name, function in given.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be callable, not {function!r}")
+
+
+def check_has(thing: Any, name: str, *methods: str) -> None:
+    """Raises TypeError for what is not None and lacks a method."""
+    if thing is not None and not all(callable(getattr(thing, m, None)) for m in methods):
+        raise TypeError(f"{name} must have {'(), '.join(methods)}(), not be {thing!r}")
