@@ -2,14 +2,13 @@
 #define _GNU_SOURCE
 #include "channel.h"
 
+#include "platform.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 struct pf__outgoing {
@@ -54,40 +53,6 @@ void pf__channel_close(struct pf__channel *channel)
     channel->in = channel->out = -1;
 }
 
-static ssize_t write_some(int fd, const void *data, size_t size)
-{
-    ssize_t sent;
-    do {
-        sent = write(fd, data, size);
-    } while (sent < 0 && errno == EINTR);
-    return sent;
-}
-
-/* A pipe has no MSG_NOSIGNAL. A program that left SIGPIPE at its default must not die because a
- * worker did, so the signal is blocked around the write and, if it was ours, taken off again. */
-static ssize_t write_quietly(int fd, const void *data, size_t size)
-{
-    sigset_t pipe_only, before, pending;
-    struct sigaction action;
-    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
-        return write_some(fd, data, size); /* as CPython has it: three calls saved a bell */
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    sigpending(&pending);
-    int was_pending = sigismember(&pending, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
-    ssize_t sent = write_some(fd, data, size);
-    int error = errno;
-    if (sent < 0 && error == EPIPE && !was_pending) {
-        const struct timespec at_once = {0, 0};
-        while (sigtimedwait(&pipe_only, NULL, &at_once) < 0 && errno == EINTR)
-            ;
-    }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    errno = error;
-    return sent;
-}
-
 static int queue_rest(struct pf__channel *channel, const struct pf__frame *head, const void *body,
                       size_t sent)
 {
@@ -118,7 +83,7 @@ int pf__channel_send(struct pf__channel *channel, const struct pf__frame *head, 
     size_t sent = 0;
     /* A frame with a body goes through the queue: one copied write costs less than two writes. */
     if (channel->first == NULL && head->size == 0) {
-        ssize_t n = write_quietly(channel->out, head, sizeof *head);
+        ssize_t n = pf__pipe_write(channel->out, head, sizeof *head);
         if (n == (ssize_t)sizeof *head)
             return 0;
         if (n < 0 && errno != EAGAIN)
@@ -134,7 +99,7 @@ int pf__channel_flush(struct pf__channel *channel)
 {
     while (channel->first != NULL) {
         struct pf__outgoing *item = channel->first;
-        ssize_t n = write_quietly(channel->out, item->bytes + item->sent, item->size - item->sent);
+        ssize_t n = pf__pipe_write(channel->out, item->bytes + item->sent, item->size - item->sent);
         if (n < 0 && errno == EAGAIN)
             break;
         if (n < 0)

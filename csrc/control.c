@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include "control.h"
 
+#include "platform.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,7 +32,7 @@ int pf__control_send(int fd, const struct pf__message *message, const int *fds, 
     }
     ssize_t sent;
     do {
-        sent = sendmsg(fd, &packet, MSG_NOSIGNAL);
+        sent = pf__socket_send(fd, &packet);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? -1 : 0;
 }
@@ -59,7 +61,7 @@ int pf__control_receive(int fd, struct pf__message *message, int fds[PF_CONTROL_
                             .msg_controllen = sizeof ancillary.room};
     ssize_t got;
     do {
-        got = recvmsg(fd, &packet, MSG_CMSG_CLOEXEC);
+        got = pf__socket_receive(fd, &packet);
     } while (got < 0 && errno == EINTR);
     if (got < 0)
         return -1;

@@ -9,21 +9,8 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <time.h>
 
 enum { TAKE_OVER = 1000000, GATHER = 1000000 }; /* ns */
-
-static void sleep_until(sem_t *semaphore, int64_t ns)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* what sem_timedwait counts by */
-    until.tv_nsec += ns;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
-    (void)sem_timedwait(semaphore, &until);
-}
 
 /* Waits until it looks as if nobody drives. Called and left with the lock held. */
 static int await_turn(pf_pool *pool)
@@ -31,14 +18,14 @@ static int await_turn(pf_pool *pool)
     if (pool->driving || pool->claimants > 0) {
         pool->driver_parked = 1; /* woken when the role is given up */
         pthread_mutex_unlock(&pool->lock);
-        while (sem_wait(&pool->driver_wake) < 0 && errno == EINTR)
+        while (pf__semaphore_wait(pool->driver_wake, -1) < 0 && errno == EINTR)
             ;
         pthread_mutex_lock(&pool->lock);
         pool->driver_parked = 0;
     }
     uint64_t drives = pool->drives;
     pthread_mutex_unlock(&pool->lock);
-    sleep_until(&pool->driver_wake, TAKE_OVER);
+    (void)pf__semaphore_wait(pool->driver_wake, TAKE_OVER);
     pthread_mutex_lock(&pool->lock);
     return !pool->driving && pool->claimants == 0 && pool->drives == drives;
 }
@@ -48,7 +35,7 @@ static void tell_of_events(pf_pool *pool)
     if (pool->event_count == 0)
         return;
     if (!atomic_exchange(&pool->gathering, 1))
-        sem_post(&pool->gathered);
+        pf__semaphore_post(pool->gathered);
 }
 
 static void *drive(void *argument)
@@ -103,7 +90,7 @@ void pf__driver_unpark(pf_pool *pool)
 {
     if (pool->driver_parked) {
         pool->driver_parked = 0;
-        sem_post(&pool->driver_wake);
+        pf__semaphore_post(pool->driver_wake);
     }
 }
 
@@ -115,7 +102,7 @@ void pf__driver_stop(pf_pool *pool)
     pool->driver_runs = 0;
     pthread_mutex_unlock(&pool->lock);
     if (runs) {
-        sem_post(&pool->driver_wake);
+        pf__semaphore_post(pool->driver_wake);
         pf__poll_wake(pool->poll);
         pthread_join(pool->driver, NULL);
     }
@@ -124,7 +111,7 @@ void pf__driver_stop(pf_pool *pool)
 
 int pf_pool_wait_gathered(pf_pool *pool)
 {
-    if (sem_wait(&pool->gathered) < 0)
+    if (pf__semaphore_wait(pool->gathered, -1) < 0)
         return -1;
     atomic_store(&pool->gathering, 0);
     return 0;
@@ -133,5 +120,5 @@ int pf_pool_wait_gathered(pf_pool *pool)
 void pf_pool_rouse_gatherer(pf_pool *pool)
 {
     if (!atomic_exchange(&pool->gathering, 1))
-        sem_post(&pool->gathered);
+        pf__semaphore_post(pool->gathered);
 }

@@ -1,14 +1,19 @@
-/* What systems do differently besides polling: shared memory, watching a process, the clock.
+/* What systems do differently besides polling: shared memory, processes, semaphores, pipes and
+ * sockets, the clock.
  *
- * platform_linux.c fills it in; the build picks. */
+ * platform_linux.c and platform_macos.c fill it in; the build picks. */
 #ifndef PF_PLATFORM_H
 #define PF_PLATFORM_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* CLOCK_MONOTONIC in ns. */
+struct msghdr;
+struct pollfd;
+
+/* The clock of Python's time.monotonic(), in ns. */
 int64_t pf__now(void);
 
 /* A new, unnamed piece of shared memory of `size` zero bytes. Returns a descriptor (CLOEXEC), or
@@ -23,6 +28,9 @@ void pf__memory_unmap(void *memory, size_t size);
  * system has none: then the zygote's word is the only one). */
 int pf__process_watch(pid_t pid);
 
+/* In a forked child: the watch its parent had, or a new one where a fork does not inherit it. */
+int pf__process_watch_inherited(int watch, pid_t pid);
+
 /* Sends a signal through the descriptor if there is one, else to the pid. */
 int pf__process_signal(int watch, pid_t pid, int signal);
 
@@ -33,12 +41,34 @@ int pf__process_reap(int watch, pid_t pid, int block);
 /* In a newborn child: die when `parent` does. -1 with errno ESRCH if it is already gone. */
 int pf__process_die_with(pid_t parent);
 
-void pf__process_name(const char *name); /* the kernel's name for it: ps -o comm, top */
+void pf__process_name(const char *name); /* of the calling thread, which ps may show */
 void pf__process_prefer_oom(void);       /* let the kernel's OOM killer choose us first */
 int pf__process_threads(void);           /* threads of this process, or -1 */
+
+/* A counting semaphore between threads, at zero. NULL with errno; free takes NULL. */
+struct pf__semaphore;
+struct pf__semaphore *pf__semaphore_new(void);
+void pf__semaphore_free(struct pf__semaphore *semaphore);
+void pf__semaphore_post(struct pf__semaphore *semaphore);
+
+/* Waits for at most `timeout` ns (negative: for ever). 0, or -1 with errno: ETIMEDOUT, or EINTR
+ * if a signal handler ran that is not SA_RESTART, as Python's are not: Ctrl-C gets through. */
+int pf__semaphore_wait(struct pf__semaphore *semaphore, int64_t timeout);
 
 /* A pipe and a control socket pair, CLOEXEC. 0, or -1 with errno. */
 int pf__pipe(int ends[2]);
 int pf__socketpair(int ends[2]);
+
+/* write(2) to a pipe of ours, without EINTR, and without SIGPIPE whatever its disposition. */
+ssize_t pf__pipe_write(int fd, const void *data, size_t size);
+
+/* sendmsg without SIGPIPE. recvmsg of one message: its descriptors are CLOEXEC, or the message is
+ * flagged MSG_CTRUNC if there was no room for them. */
+ssize_t pf__socket_send(int fd, const struct msghdr *message);
+ssize_t pf__socket_receive(int fd, struct msghdr *message);
+
+/* poll(2) for at most `timeout` ns (negative: for ever), with the signal mask `mask` meanwhile:
+ * one that was pending ends it with EINTR, and none comes before or after. */
+int pf__poll_unmasked(struct pollfd *fds, int count, int64_t timeout, const sigset_t *mask);
 
 #endif

@@ -5,7 +5,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +69,12 @@ int pf__process_watch(pid_t pid)
         return -1;
     }
     return (int)syscall(SYS_pidfd_open, pid, 0); /* CLOEXEC by itself */
+}
+
+int pf__process_watch_inherited(int watch, pid_t pid)
+{
+    (void)pid;
+    return watch;
 }
 
 int pf__process_signal(int watch, pid_t pid, int signal)
@@ -136,6 +144,45 @@ int pf__process_threads(void)
     return count;
 }
 
+struct pf__semaphore {
+    sem_t sem;
+};
+
+struct pf__semaphore *pf__semaphore_new(void)
+{
+    struct pf__semaphore *semaphore = malloc(sizeof *semaphore);
+    if (semaphore != NULL)
+        sem_init(&semaphore->sem, 0, 0);
+    return semaphore;
+}
+
+void pf__semaphore_free(struct pf__semaphore *semaphore)
+{
+    if (semaphore != NULL)
+        sem_destroy(&semaphore->sem);
+    free(semaphore);
+}
+
+void pf__semaphore_post(struct pf__semaphore *semaphore)
+{
+    sem_post(&semaphore->sem);
+}
+
+int pf__semaphore_wait(struct pf__semaphore *semaphore, int64_t timeout)
+{
+    struct timespec until;
+    if (timeout < 0)
+        return sem_wait(&semaphore->sem);
+    clock_gettime(CLOCK_REALTIME, &until); /* what sem_timedwait counts by */
+    until.tv_sec += timeout / 1000000000;
+    until.tv_nsec += timeout % 1000000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    return sem_timedwait(&semaphore->sem, &until);
+}
+
 int pf__pipe(int ends[2])
 {
     return pipe2(ends, O_CLOEXEC);
@@ -144,4 +191,54 @@ int pf__pipe(int ends[2])
 int pf__socketpair(int ends[2])
 {
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+}
+
+static ssize_t write_some(int fd, const void *data, size_t size)
+{
+    ssize_t sent;
+    do {
+        sent = write(fd, data, size);
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+/* A pipe has no MSG_NOSIGNAL. A program that left SIGPIPE at its default must not die because a
+ * worker did, so the signal is blocked around the write and, if it was ours, taken off again. */
+ssize_t pf__pipe_write(int fd, const void *data, size_t size)
+{
+    sigset_t pipe_only, before, pending;
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler == SIG_IGN)
+        return write_some(fd, data, size); /* as CPython has it: three calls saved a bell */
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    sigpending(&pending);
+    int was_pending = sigismember(&pending, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    ssize_t sent = write_some(fd, data, size);
+    int error = errno;
+    if (sent < 0 && error == EPIPE && !was_pending) {
+        const struct timespec at_once = {0, 0};
+        while (sigtimedwait(&pipe_only, NULL, &at_once) < 0 && errno == EINTR)
+            ;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+    return sent;
+}
+
+ssize_t pf__socket_send(int fd, const struct msghdr *message)
+{
+    return sendmsg(fd, message, MSG_NOSIGNAL);
+}
+
+ssize_t pf__socket_receive(int fd, struct msghdr *message)
+{
+    return recvmsg(fd, message, MSG_CMSG_CLOEXEC);
+}
+
+int pf__poll_unmasked(struct pollfd *fds, int count, int64_t timeout, const sigset_t *mask)
+{
+    struct timespec left = {timeout / 1000000000, timeout % 1000000000};
+    return ppoll(fds, (nfds_t)count, timeout < 0 ? NULL : &left, mask);
 }

@@ -48,9 +48,9 @@ pf_pool *pf_pool_new(const pf_options *options)
     pf__timer_init(&pool->standby_timer, 0);
     pool->ring.pool_fd = pool->ring.words_fd = -1;
     pthread_mutex_init(&pool->lock, NULL);
-    sem_init(&pool->followed, 0, 0);
-    sem_init(&pool->gathered, 0, 0);
-    sem_init(&pool->driver_wake, 0, 0);
+    pool->followed = pf__semaphore_new();
+    pool->gathered = pf__semaphore_new();
+    pool->driver_wake = pf__semaphore_new();
     /* Sixteen slots a worker: the pool can grow that far and more, for a slot is held only by a
      * worker that copies a body out of it. */
     uint32_t slots = MIN_SLOTS;
@@ -58,7 +58,8 @@ pf_pool *pf_pool_new(const pf_options *options)
         slots *= 2;
     pool->slots = calloc(slots, sizeof *pool->slots);
     pool->poll = pf__poll_open();
-    if (pool->slots == NULL || pool->poll == NULL ||
+    if (pool->slots == NULL || pool->poll == NULL || pool->followed == NULL ||
+        pool->gathered == NULL || pool->driver_wake == NULL ||
         pf__ring_create(&pool->ring, slots, BODY_SIZE) < 0)
         goto fail;
     pf__supervisor_init(&pool->sup, pool->slots, slots, options->term_grace);
@@ -343,9 +344,9 @@ void pf_pool_free(pf_pool *pool)
     free(pool->events);
     free(pool->seats);
     free(pool->slots);
-    sem_destroy(&pool->followed);
-    sem_destroy(&pool->gathered);
-    sem_destroy(&pool->driver_wake);
+    pf__semaphore_free(pool->followed);
+    pf__semaphore_free(pool->gathered);
+    pf__semaphore_free(pool->driver_wake);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
 }

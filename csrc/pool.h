@@ -24,7 +24,6 @@
 #include "supervisor.h"
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 
 struct pf__job { /* a task, its call's bytes and its result's */
@@ -89,15 +88,16 @@ struct pf_pool {
     int by_driver; /* it is the driver thread */
     int claimants; /* callers who want the role that the driver has */
     uint32_t followers;
-    sem_t followed; /* posted once for each follower when there may be something for it */
+    /* Posted once for each follower when there may be something for it. */
+    struct pf__semaphore *followed;
     _Atomic uint64_t rouses;
     _Atomic uint32_t pollers; /* threads in pf_pool_poll or pf_pool_rouse */
-    sem_t gathered;
+    struct pf__semaphore *gathered;
     _Atomic uint32_t gathering; /* 1: the gatherer was told */
 
     pthread_t driver;
     int driver_runs, driver_stops, driver_parked;
-    sem_t driver_wake;
+    struct pf__semaphore *driver_wake;
     uint64_t drives; /* counted up by every caller that polls */
 
     pf_pool_info counts;

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <time.h>
 
 enum { POLL_BATCH = 64 };
 
@@ -204,7 +203,7 @@ void pf__pool_pass_role(pf_pool *pool)
 {
     pool->driving = 0;
     if (pool->followers > 0)
-        sem_post(&pool->followed);
+        pf__semaphore_post(pool->followed);
     else if (pool->claimants == 0)
         pf__driver_unpark(pool);
 }
@@ -213,8 +212,9 @@ void pf__pool_pass_role(pf_pool *pool)
  * only that is ended by a signal: a condition variable would swallow Ctrl-C. */
 static int follow(pf_pool *pool, int64_t deadline)
 {
-    struct timespec until;
-    int64_t left = deadline == INT64_MAX ? 0 : deadline - pf__now();
+    int64_t left = deadline == INT64_MAX ? -1 : deadline - pf__now();
+    if (deadline != INT64_MAX && left < 0)
+        left = 0;
     if (pool->by_driver) {
         pool->claimants++;
         pf__poll_wake(pool->poll);
@@ -222,16 +222,7 @@ static int follow(pf_pool *pool, int64_t deadline)
     int claimant = pool->by_driver;
     pool->followers++;
     pthread_mutex_unlock(&pool->lock);
-    int result;
-    if (deadline == INT64_MAX) {
-        result = sem_wait(&pool->followed);
-    } else {
-        clock_gettime(CLOCK_REALTIME, &until);
-        int64_t ns = until.tv_nsec + (left > 0 ? left : 0);
-        until.tv_sec += ns / 1000000000;
-        until.tv_nsec = ns % 1000000000;
-        result = sem_timedwait(&pool->followed, &until);
-    }
+    int result = pf__semaphore_wait(pool->followed, left);
     int error = errno;
     pthread_mutex_lock(&pool->lock);
     pool->followers--;
@@ -310,7 +301,7 @@ static void wake(pf_pool *pool, uint32_t pollers)
 {
     pf__poll_wake(pool->poll);
     while (pollers-- > 0)
-        sem_post(&pool->followed);
+        pf__semaphore_post(pool->followed);
 }
 
 void pf_pool_rouse(pf_pool *pool)

@@ -9,7 +9,7 @@
 
 static void on_child(int number)
 {
-    (void)number; /* being interrupted is all that ppoll needs */
+    (void)number; /* being interrupted is all that the zygote's poll needs */
 }
 
 static void set_handler(int number, void (*handler)(int))

@@ -35,6 +35,7 @@ struct zygote {
     pf_worker *born;  /* set in a newborn worker */
 };
 
+enum { SECOND = 1000000000 }; /* ns */
 enum { ON = 0, NEWBORN = 1, OVER = 2, BROKEN = 3 };
 
 static void reply(const struct zygote *zygote, uint32_t type, const struct pf__message *to,
@@ -94,6 +95,7 @@ static int serve_standby(struct zygote *zygote, const struct pf__message *reques
     if (pid == 0) { /* the same loop, with a socket of its own and no children */
         close(zygote->control);
         zygote->control = control;
+        zygote->watch = pf__process_watch_inherited(zygote->watch, zygote->application);
         zygote->count = 0;
         pf__process_name("prefork-zygote");
         return ON;
@@ -193,9 +195,8 @@ int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, p
     while (state == ON) {
         struct pollfd fds[2] = {{.fd = zygote.control, .events = POLLIN},
                                 {.fd = zygote.watch, .events = POLLIN}};
-        struct timespec second = {1, 0};
         /* SIGCHLD gets through here and only here, so none can be missed. */
-        int ready = ppoll(fds, 2, zygote.watch >= 0 ? NULL : &second, &all_but_child);
+        int ready = pf__poll_unmasked(fds, 2, zygote.watch >= 0 ? -1 : SECOND, &all_but_child);
         if (ready < 0 && errno != EINTR) {
             state = BROKEN;
             break;

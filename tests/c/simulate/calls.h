@@ -14,7 +14,6 @@ void sim_step(void); /* before every access that others can see: now they may co
 void *sim_copy(void *to, const void *from, size_t size);
 
 ssize_t sim_read(int fd, void *data, size_t size);
-ssize_t sim_write(int fd, const void *data, size_t size);
 int sim_close(int fd);
 int sim_poll(struct pollfd *fds, nfds_t count, int timeout);
 int sim_pending(int fd, unsigned long what, int *bytes);
@@ -22,7 +21,6 @@ int sim_fstat(int fd, struct stat *stat);
 int sim_kill(pid_t pid, int signal);
 pid_t sim_getpid(void);
 int sim_nanosleep(const struct timespec *time);
-int sim_sigaction(struct sigaction *action);
 
 /* What a process that is killed had allocated goes with it. */
 void *sim_malloc(size_t size);

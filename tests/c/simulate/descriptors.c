@@ -187,7 +187,7 @@ ssize_t sim_read(int fd, void *data, size_t size)
     return (ssize_t)count;
 }
 
-ssize_t sim_write(int fd, const void *data, size_t size)
+ssize_t pf__pipe_write(int fd, const void *data, size_t size)
 {
     sim_step();
     struct object *pipe = object_of(fd, PIPE);

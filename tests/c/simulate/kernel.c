@@ -231,12 +231,6 @@ int sim_nanosleep(const struct timespec *time)
     return 0;
 }
 
-int sim_sigaction(struct sigaction *action)
-{
-    action->sa_handler = SIG_IGN;
-    return 0;
-}
-
 int pf__process_die_with(pid_t parent)
 {
     sim_step();
@@ -252,6 +246,35 @@ void pf__process_name(const char *name)
 
 void pf__process_prefer_oom(void)
 {
+}
+
+/* ---- semaphores ------------------------------------------------------------------------------ */
+
+/* The application has one thread: nobody waits, so nobody need be told. */
+struct pf__semaphore {
+    int none;
+};
+
+struct pf__semaphore *pf__semaphore_new(void)
+{
+    return sim_calloc(1, sizeof(struct pf__semaphore));
+}
+
+void pf__semaphore_free(struct pf__semaphore *semaphore)
+{
+    sim_free(semaphore);
+}
+
+void pf__semaphore_post(struct pf__semaphore *semaphore)
+{
+    (void)semaphore;
+}
+
+int pf__semaphore_wait(struct pf__semaphore *semaphore, int64_t timeout)
+{
+    (void)semaphore, (void)timeout;
+    MUST(!"a wait for another thread");
+    return 0;
 }
 
 /* ---- an episode ------------------------------------------------------------------------------ */

@@ -76,17 +76,16 @@
 
 /* ---- system calls: only those the core makes outside its platform files -------------------- */
 
-#define read(fd, data, size)           sim_read(fd, data, size)
-#define write(fd, data, size)          sim_write(fd, data, size)
-#define close(fd)                      sim_close(fd)
-#define poll(fds, count, timeout)      sim_poll(fds, count, timeout)
-#define ioctl(fd, what, bytes)         sim_pending(fd, what, bytes)
-#define fstat(fd, stat)                sim_fstat(fd, stat)
-#define fcntl(fd, ...)                 ((void)(fd), 0) /* all pipes are non-blocking anyway */
-#define kill(pid, signal)              sim_kill(pid, signal)
-#define getpid()                       sim_getpid()
-#define nanosleep(time, rest)          sim_nanosleep(time)
-#define sigaction(signal, new, before) sim_sigaction(before) /* SIGPIPE is ignored */
+#define read(fd, data, size)      sim_read(fd, data, size)
+#define write(fd, data, size)     sim_write(fd, data, size)
+#define close(fd)                 sim_close(fd)
+#define poll(fds, count, timeout) sim_poll(fds, count, timeout)
+#define ioctl(fd, what, bytes)    sim_pending(fd, what, bytes)
+#define fstat(fd, stat)           sim_fstat(fd, stat)
+#define fcntl(fd, ...)            ((void)(fd), 0) /* all pipes are non-blocking anyway */
+#define kill(pid, signal)         sim_kill(pid, signal)
+#define getpid()                  sim_getpid()
+#define nanosleep(time, rest)     sim_nanosleep(time)
 
 /* ---- memory: what a process that is killed had allocated goes with it ----------------------- */
 

@@ -1,0 +1,211 @@
+/* What every system's platform file promises to the core. */
+#define _GNU_SOURCE
+#include "control.h"
+#include "platform.h"
+#include "runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const int64_t ms = 1000000;
+
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int number)
+{
+    (void)number;
+    alarms++;
+}
+
+static void handle_alarm(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_alarm;
+    sigaction(SIGALRM, &action, NULL);
+}
+
+static int readable(int fd, int timeout)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLIN};
+    return poll(&poller, 1, timeout) == 1;
+}
+
+/* ---- semaphores ---------------------------------------------------------------------------- */
+
+TEST(a_semaphore_counts_and_keeps_its_time)
+{
+    struct pf__semaphore *semaphore = pf__semaphore_new();
+    CHECK(semaphore != NULL);
+    pf__semaphore_post(semaphore);
+    pf__semaphore_post(semaphore);
+    CHECK_EQ(pf__semaphore_wait(semaphore, -1), 0);
+    CHECK_EQ(pf__semaphore_wait(semaphore, 0), 0);
+    CHECK(pf__semaphore_wait(semaphore, 0) == -1 && errno == ETIMEDOUT);
+    for (int64_t ns = 1; ns < 30 * ms; ns = ns * 7 + 1) {
+        int64_t start = pf__now();
+        CHECK(pf__semaphore_wait(semaphore, ns) == -1 && errno == ETIMEDOUT);
+        CHECK(pf__now() - start >= ns);
+    }
+    pf__semaphore_free(semaphore);
+    pf__semaphore_free(NULL);
+}
+
+TEST(a_signal_ends_the_wait_for_a_semaphore)
+{
+    struct pf__semaphore *semaphore = pf__semaphore_new();
+    handle_alarm();
+    ualarm(20000, 0);
+    CHECK(pf__semaphore_wait(semaphore, -1) == -1 && errno == EINTR);
+    ualarm(20000, 0);
+    CHECK(pf__semaphore_wait(semaphore, 10000 * ms) == -1 && errno == EINTR);
+    pf__semaphore_free(semaphore);
+}
+
+/* ---- processes ----------------------------------------------------------------------------- */
+
+/* Lives until `hold` closes. */
+static pid_t start(int hold[2])
+{
+    char byte;
+    CHECK_EQ(pf__pipe(hold), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(hold[1]);
+        _exit(read(hold[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    close(hold[0]);
+    return pid;
+}
+
+TEST(a_watch_tells_of_the_end_before_and_after_it)
+{
+    int hold[2];
+    pid_t pid = start(hold);
+    int watch = pf__process_watch(pid);
+    CHECK(watch >= 0 && !readable(watch, 0));
+    CHECK(fcntl(watch, F_GETFD) & FD_CLOEXEC);
+    CHECK_EQ(pf__process_reap(watch, pid, 0), 0);
+    pid_t copy = fork();
+    if (copy == 0) {
+        int own = pf__process_watch_inherited(watch, pid);
+        CHECK(own >= 0 && !readable(own, 0));
+        close(hold[1]);
+        CHECK(readable(own, 10000));
+        _exit(0);
+    }
+    close(hold[1]);
+    int status;
+    CHECK(waitpid(copy, &status, 0) == copy && status == 0);
+    CHECK(readable(watch, 10000) && readable(watch, 0)); /* and stays so */
+    int late = pf__process_watch(pid);
+    CHECK(late >= 0 && readable(late, 0)); /* not reaped yet */
+    CHECK_EQ(pf__process_reap(watch, pid, 1), 1);
+    CHECK(pf__process_watch(pid) == -1 && errno == ESRCH);
+    CHECK(pf__process_signal(watch, pid, SIGKILL) == -1 && errno == ESRCH);
+    close(late);
+    close(watch);
+}
+
+TEST(a_child_dies_with_its_parent)
+{
+    int alive[2];
+    char byte = 'x';
+    CHECK_EQ(pf__pipe(alive), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        pid_t self = getpid();
+        if (fork() == 0) {
+            CHECK_EQ(pf__process_die_with(self), 0);
+            CHECK_EQ(pf__pipe_write(alive[1], &byte, 1), 1);
+        }
+        for (;;)
+            pause();
+    }
+    close(alive[1]);
+    CHECK_EQ(read(alive[0], &byte, 1), 1);
+    CHECK(!readable(alive[0], 10));
+    kill(parent, SIGKILL);
+    CHECK(waitpid(parent, NULL, 0) == parent);
+    CHECK(readable(alive[0], 10000));
+    CHECK_EQ(read(alive[0], &byte, 1), 0);
+    close(alive[0]);
+}
+
+/* ---- pipes and sockets --------------------------------------------------------------------- */
+
+TEST(a_pipe_without_reader_raises_no_signal)
+{
+    int ends[2];
+    CHECK_EQ(pf__pipe(ends), 0);
+    CHECK(fcntl(ends[0], F_GETFD) & fcntl(ends[1], F_GETFD) & FD_CLOEXEC);
+    close(ends[0]);
+    signal(SIGPIPE, SIG_DFL);
+    CHECK(pf__pipe_write(ends[1], "x", 1) == -1 && errno == EPIPE);
+    close(ends[1]);
+}
+
+TEST(messages_arrive_one_by_one_with_their_descriptors)
+{
+    int ends[2], pipes[2], fds[PF_CONTROL_FDS];
+    char byte = 0;
+    CHECK(pf__socketpair(ends) == 0 && pf__pipe(pipes) == 0);
+    CHECK(fcntl(ends[0], F_GETFD) & fcntl(ends[1], F_GETFD) & FD_CLOEXEC);
+    for (int i = 0; i < 6; i++) {
+        struct pf__message message = {.type = PF_MESSAGE_SPAWN, .slot = (uint32_t)i};
+        CHECK_EQ(pf__control_send(ends[0], &message, pipes, i % 3), 0);
+    }
+    for (int i = 0; i < 6; i++) {
+        struct pf__message message;
+        CHECK_EQ(pf__control_receive(ends[1], &message, fds), i % 3);
+        CHECK_EQ(message.slot, i);
+        for (int j = 0; j < i % 3; j++)
+            CHECK(fcntl(fds[j], F_GETFD) & FD_CLOEXEC);
+        if (i % 3 == 2) {
+            CHECK(write(fds[1], "y", 1) == 1 && read(pipes[0], &byte, 1) == 1 && byte == 'y');
+            close(fds[1]);
+        }
+        if (i % 3 > 0)
+            close(fds[0]);
+    }
+    close(ends[0]);
+    struct pf__message message;
+    CHECK(pf__control_receive(ends[1], &message, fds) == -1 && errno == EPIPE);
+    message.type = PF_MESSAGE_REAP;
+    signal(SIGPIPE, SIG_DFL);
+    CHECK(pf__control_send(ends[1], &message, NULL, 0) == -1 && errno == EPIPE);
+    close(ends[1]);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+TEST(a_poll_lets_signals_in_and_nobody_else_does)
+{
+    int ends[2];
+    sigset_t alarm_only, before, none;
+    sigemptyset(&none);
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    handle_alarm();
+    CHECK_EQ(pf__pipe(ends), 0);
+    struct pollfd fds[2] = {{.fd = ends[0], .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    sigprocmask(SIG_BLOCK, &alarm_only, &before);
+    raise(SIGALRM);
+    CHECK_EQ(pf__poll_unmasked(fds, 2, 0, &alarm_only), 0);
+    CHECK_EQ(alarms, 0);
+    CHECK(pf__poll_unmasked(fds, 2, -1, &none) == -1 && errno == EINTR);
+    CHECK_EQ(alarms, 1);
+    int64_t start_at = pf__now();
+    CHECK_EQ(pf__poll_unmasked(fds, 2, 5 * ms, &none), 0);
+    CHECK(pf__now() - start_at >= 5 * ms);
+    CHECK_EQ(write(ends[1], "x", 1), 1);
+    CHECK_EQ(pf__poll_unmasked(fds, 2, -1, &none), 1);
+    CHECK(fds[0].revents != 0 && fds[1].revents == 0);
+    close(ends[0]);
+    close(ends[1]);
+}
