@@ -227,13 +227,20 @@ static void exit_seen(pf_pool *pool, struct pf__child *child)
         pf__timer_set(&pool->timers, &child->timer, pool->sup.now + STATUS_PATIENCE);
 }
 
+/* Reaped first, should it have become our child, for kill finds what nobody has reaped. */
+static int is_gone(pid_t pid)
+{
+    (void)pf__process_reap(-1, pid, 0);
+    return kill(pid, 0) < 0 && errno == ESRCH;
+}
+
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer)
 {
     struct pf__child *child =
         (struct pf__child *)(void *)((char *)timer - offsetof(struct pf__child, timer));
     if (child->exit_seen)
         bury(pool, child);
-    else if (child->pid > 0 && kill(child->pid, 0) < 0 && errno == ESRCH)
+    else if (child->pid > 0 && is_gone(child->pid))
         exit_seen(pool, child);
     else /* its zygote is dead and there is no pidfd: nothing to do but ask */
         pf__timer_set(&pool->timers, timer, pool->sup.now + WATCH_INTERVAL);
