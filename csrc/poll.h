@@ -1,6 +1,6 @@
 /* Waiting for many things at once, through one descriptor that a foreign loop can watch.
  *
- * The one place where systems differ in this: poll_epoll.c (Linux) and poll_kqueue.c (BSD, macOS);
+ * The one place where systems differ in this: poll_epoll.c (Linux) and poll_kqueue.c (macOS);
  * the build picks. Level-triggered. Remove, *then* close: a descriptor that is only closed keeps
  * firing while a process forked in between holds a copy of it. */
 #ifndef PF_POLL_H
@@ -32,7 +32,7 @@ int pf__poll_add(struct pf__poll *poll, int fd, int what, uint64_t key);
 int pf__poll_change(struct pf__poll *poll, int fd, int what, uint64_t key);
 int pf__poll_remove(struct pf__poll *poll, int fd);
 
-/* Fires at `at` (CLOCK_MONOTONIC ns), once; INT64_MAX disarms. From any thread. */
+/* Fires at `at` (as of pf__now), once; INT64_MAX disarms. From any thread. */
 int pf__poll_timer(struct pf__poll *poll, int64_t at);
 
 /* Makes a wait return, and the descriptor readable until then. From any thread. */

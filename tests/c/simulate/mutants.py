@@ -23,7 +23,9 @@ PASSING_STEPS = 10_000_000
 SEED = "1"
 PATIENCE = 120
 # What the simulator has its own of.
-NOT_SIMULATED = {"control", "platform_linux", "poll_epoll", "signals", "zygote"}
+NOT_SIMULATED = {
+    "control", "platform_linux", "platform_macos", "poll_epoll", "poll_kqueue", "signals", "zygote",
+}  # fmt: skip
 
 
 @dataclass
