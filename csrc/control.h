@@ -18,10 +18,11 @@ struct pf__message {
     uint32_t type;
     uint32_t slot;       /* UINT32_MAX: the standby */
     uint64_t generation; /* of the worker */
+    uint64_t peak_rss;   /* KiB, of one that has exited */
     int32_t pid, status;
 };
 
-enum { PF_CONTROL_FDS = 5 };
+enum { PF_CONTROL_FDS = 6 };
 
 /* Sends one message. 0, or -1 with errno: EAGAIN (a non-blocking socket is full), EPIPE. */
 int pf__control_send(int fd, const struct pf__message *message, const int *fds, int count);

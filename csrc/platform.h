@@ -20,6 +20,9 @@ int64_t pf__now(void);
  * -1 with errno. */
 int pf__memory_create(const char *name, size_t size);
 
+/* Nothing written to it makes it larger or smaller from now on, where the system can do that. */
+void pf__memory_seal(int fd);
+
 /* Maps it; a fork of the mapping process does not get the mapping. NULL with errno. */
 void *pf__memory_map(int fd, size_t size, int writable);
 void pf__memory_unmap(void *memory, size_t size);
@@ -37,6 +40,9 @@ int pf__process_signal(int watch, pid_t pid, int signal);
 /* Reaps the process if it is our child: born so, or inherited from a dead zygote, as PID 1 and
  * subreapers do. 0 if it is and still runs (with `block` never), else 1. */
 int pf__process_reap(int watch, pid_t pid, int block);
+/* Looks, without reaping it, whether a child has ended: 1 with its status as waitpid gives it and
+ * the most memory it ever had resident (KiB, 0 if unknown), 0 if it lives, -1 with errno. */
+int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss);
 
 /* In a newborn child: die when `parent` does. -1 with errno ESRCH if it is already gone. */
 int pf__process_die_with(pid_t parent);

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,7 +29,7 @@ int64_t pf__now(void)
 
 int pf__memory_create(const char *name, size_t size)
 {
-    int fd = memfd_create(name, MFD_CLOEXEC);
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) < 0) {
@@ -38,6 +39,11 @@ int pf__memory_create(const char *name, size_t size)
         return -1;
     }
     return fd;
+}
+
+void pf__memory_seal(int fd)
+{
+    (void)fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }
 
 void *pf__memory_map(int fd, size_t size, int writable)
@@ -98,6 +104,22 @@ int pf__process_reap(int watch, pid_t pid, int block)
                          : waitid(P_PID, (id_t)pid, &info, options);
     } while (got < 0 && errno == EINTR);
     return got < 0 || info.si_pid != 0;
+}
+
+int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss)
+{
+    siginfo_t info = {.si_pid = 0};
+    struct rusage usage = {.ru_maxrss = 0};
+    /* The system call itself, for the library's has no room for the usage. */
+    long result =
+        syscall(SYS_waitid, P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT, &usage);
+    if (result < 0 || info.si_pid == 0)
+        return (int)result;
+    *status = info.si_code == CLD_EXITED   ? info.si_status << 8
+              : info.si_code == CLD_DUMPED ? info.si_status | 0x80
+                                           : info.si_status;
+    *peak_rss = (uint64_t)usage.ru_maxrss;
+    return 1;
 }
 
 int pf__process_die_with(pid_t parent)

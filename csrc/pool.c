@@ -328,6 +328,7 @@ void pf_pool_free(pf_pool *pool)
         child->zygote = NULL;
         if (pool->dead) {
             child->board.segment = NULL; /* the fork did not bring the mapping along */
+            child->crash.text = NULL;
             pf__child_close(pool, child);
         }
         free(child);

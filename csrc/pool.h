@@ -16,6 +16,7 @@
 #define PF_POOL_H
 
 #include "channel.h"
+#include "crashlog.h"
 #include "handles.h"
 #include "poll.h"
 #include "prefork.h"
@@ -50,11 +51,14 @@ struct pf__child {        /* one seat's present process */
     struct pf__seat seat; /* first: orders name seats */
     struct pf__zygote *zygote;
     struct pf__scoreboard board;
+    struct pf__crashlog crash;
+    const struct pf__crashlog *left; /* while it is buried: what its crash log says */
     struct pf__channel channel;
     struct pf__timer timer; /* the zygote's word on an exit that was seen is overdue */
     uint64_t generation;
     int64_t since;
     pid_t pid;
+    uint64_t peak_rss;
     int watch; /* its exit; -1 if it cannot be watched */
     int status, status_known, exit_seen, zygote_lost;
     int watching_out; /* its pipe is watched for room */
@@ -135,7 +139,7 @@ void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid);
 void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error);
 void pf__child_learn_pid(pf_pool *pool, struct pf__child *child); /* by its own word */
 void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
-void pf__child_exited(pf_pool *pool, struct pf__child *child, int status);
+void pf__child_exited(pf_pool *pool, struct pf__child *child, int status, uint64_t peak_rss);
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);
 

@@ -21,7 +21,7 @@ struct pf__child *pf__child_new(uint32_t index)
         return NULL;
     pf__seat_init(&child->seat, index);
     pf__timer_init(&child->timer, 0);
-    child->watch = child->board.fd = child->channel.in = child->channel.out = -1;
+    child->watch = child->board.fd = child->channel.in = child->channel.out = child->crash.fd = -1;
     return child;
 }
 
@@ -56,6 +56,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     child->pid = 0;
     child->watch = -1;
     child->status = -1;
+    child->peak_rss = 0;
     child->status_known = child->exit_seen = child->zygote_lost = child->watching_out = 0;
     child->zygote = NULL;
     pool->counts.spawned++;
@@ -63,21 +64,22 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
         errno = ENETDOWN;
         return -1;
     }
-    if (pf__scoreboard_create(&child->board, RESULTS_SIZE, claims) < 0)
-        return -1;
-    if (pf__pipe(to) < 0 || pf__pipe(from) < 0)
+    if (pf__scoreboard_create(&child->board, RESULTS_SIZE, claims) < 0 ||
+        pf__crashlog_create(&child->crash) < 0 || pf__pipe(to) < 0 || pf__pipe(from) < 0)
         goto fail;
     int fds[PF_WORKER_FDS] = {[PF_FD_TASKS] = pool->ring.pool_fd,
                               [PF_FD_WORDS] = pool->ring.words_fd,
                               [PF_FD_BOARD] = child->board.fd,
                               [PF_FD_IN] = to[0],
-                              [PF_FD_OUT] = from[1]};
+                              [PF_FD_OUT] = from[1],
+                              [PF_FD_CRASH] = child->crash.fd};
     struct pf__message request = {
         .type = PF_MESSAGE_SPAWN, .slot = child->seat.index, .generation = child->generation};
     if (pf__control_send(zygote->control, &request, fds, PF_WORKER_FDS) < 0)
         goto fail;
     close(child->board.fd);
-    child->board.fd = -1;
+    close(child->crash.fd);
+    child->board.fd = child->crash.fd = -1;
     close(to[0]);
     close(from[1]);
     to[0] = from[1] = -1;
@@ -87,6 +89,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
         int error = errno;
         pf__channel_close(&child->channel);
         pf__scoreboard_close(&child->board);
+        pf__crashlog_close(&child->crash);
         errno = error;
         return -1; /* the worker that may yet be born finds its pipes closed, and ends */
     }
@@ -98,6 +101,7 @@ fail:;
     close_pair(to);
     close_pair(from);
     pf__scoreboard_close(&child->board);
+    pf__crashlog_close(&child->crash);
     child->channel.in = child->channel.out = -1;
     errno = error;
     return -1;
@@ -153,6 +157,7 @@ void pf__child_close(pf_pool *pool, struct pf__child *child)
         child->watch = -1;
     }
     pf__scoreboard_close(&child->board);
+    pf__crashlog_close(&child->crash);
     pf__timer_stop(&pool->timers, &child->timer);
     if (child->zygote != NULL) {
         struct pf__zygote *zygote = child->zygote;
@@ -195,9 +200,14 @@ static void bury(pf_pool *pool, struct pf__child *child)
         zygote->children++; /* held, so that it is there for the acknowledgement */
     if (child->zygote_lost)
         (void)pf__process_reap(child->watch, pid, 0);
+    struct pf__crashlog crash = child->crash;
+    child->crash = (struct pf__crashlog){.fd = -1};
+    child->left = &crash;
     pf__child_close(pool, child);
     pf__supervisor_exited(&pool->sup, seat, page);
     pf__pool_obey(pool); /* while the seat still shows whom it was */
+    child->left = NULL;
+    pf__crashlog_close(&crash);
     pf__pool_event(pool, &event);
     if (zygote != NULL) {
         pf__zygote_reap(zygote, pid);
@@ -206,9 +216,10 @@ static void bury(pf_pool *pool, struct pf__child *child)
     }
 }
 
-void pf__child_exited(pf_pool *pool, struct pf__child *child, int status)
+void pf__child_exited(pf_pool *pool, struct pf__child *child, int status, uint64_t peak_rss)
 {
     child->status = status;
+    child->peak_rss = peak_rss;
     child->status_known = 1;
     bury(pool, child);
 }

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- events -------------------------------------------------------------------------------- */
 
@@ -33,6 +34,7 @@ pf_event pf__child_event(const struct pf__child *child, pf_event_type type)
                       .slot = child->seat.index,
                       .pid = child->pid,
                       .status = -1,
+                      .peak_rss = child->peak_rss,
                       .zygote_lost = child->zygote_lost};
 }
 
@@ -62,6 +64,14 @@ static uint64_t *counter_of(pf_pool_info *counts, uint32_t verdict)
     }
 }
 
+static void show_crash(pf_event *event, const struct pf__crashlog *crash)
+{
+    size_t size = crash != NULL ? pf__crashlog_length(crash) : 0;
+    event->data = size > 0 ? malloc(size) : NULL;
+    if (event->data != NULL)
+        memcpy(event->data, crash->text, event->size = size);
+}
+
 static void give_settled(pf_pool *pool, struct pf__task *task)
 {
     struct pf__job *job = (struct pf__job *)task;
@@ -80,6 +90,8 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
     event.at = task->started;
     event.data = job->result;
     event.size = job->result_size;
+    if (task->verdict == PF_LOST && task->seat != PF_NO_WORKER)
+        show_crash(&event, ((struct pf__child *)pool->seats[task->seat])->left);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     free(job);

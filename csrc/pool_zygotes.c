@@ -218,7 +218,7 @@ static void take_message(pf_pool *pool, struct pf__zygote *zygote,
     else if (message->type == PF_MESSAGE_FAILED)
         pf__child_not_spawned(pool, child, message->status);
     else if (message->type == PF_MESSAGE_EXITED && message->pid == child->pid)
-        pf__child_exited(pool, child, message->status);
+        pf__child_exited(pool, child, message->status, message->peak_rss);
 }
 
 /* ---- words to it --------------------------------------------------------------------------- */

@@ -46,7 +46,8 @@ typedef enum {
 typedef enum {
     PF_OK,         /* data: the result */
     PF_ERROR,      /* data: the exception */
-    PF_LOST,       /* its worker died: pid, status (-1: unknown), zygote_lost */
+    PF_LOST,       /* its worker died: pid, status (-1: unknown), zygote_lost, peak_rss; data: what
+                      its fault handler wrote */
     PF_TIMED_OUT,  /* ran longer than its limit; its worker is killed: pid */
     PF_TERMINATED, /* ended by pf_pool_kill_task or pf_pool_terminate: pid, 0 if it never ran */
     PF_CANCELLED   /* never began */
@@ -63,6 +64,7 @@ typedef struct {
     int32_t status;
     int32_t zygote_lost; /* the worker went down with its zygote */
     int64_t at;          /* when the call began, 0 if unknown */
+    uint64_t peak_rss;   /* KiB, of a worker that has ended; 0 if unknown */
     void *data;          /* the event's own; given up by pf_event_clear */
     size_t size;
 } pf_event;
@@ -194,6 +196,8 @@ typedef struct {
     size_t size;
 } pf_claim;
 
+/* A descriptor for what a fault handler writes; the pool shows it with the loss of the task. */
+int pf_worker_crash_log(const pf_worker *worker);
 uint32_t pf_worker_slot(const pf_worker *worker);
 uint64_t pf_worker_generation(const pf_worker *worker);
 

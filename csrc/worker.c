@@ -33,6 +33,7 @@ pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_
     worker->slot = slot;
     worker->generation = generation;
     worker->cursor = 1;
+    worker->crash_log = fds[PF_FD_CRASH];
     worker->board.fd = worker->ring.pool_fd = worker->ring.words_fd = -1;
     if (pf__scoreboard_open(&worker->board, fds[PF_FD_BOARD]) < 0)
         goto fail;
@@ -57,6 +58,8 @@ void pf__worker_close(pf_worker *worker)
     pf__channel_close(&worker->channel);
     pf__scoreboard_close(&worker->board);
     pf__ring_close(&worker->ring);
+    if (worker->crash_log >= 0)
+        close(worker->crash_log);
     free(worker->body);
     free(worker);
 }
@@ -64,6 +67,11 @@ void pf__worker_close(pf_worker *worker)
 uint32_t pf_worker_slot(const pf_worker *worker)
 {
     return worker->slot;
+}
+
+int pf_worker_crash_log(const pf_worker *worker)
+{
+    return worker->crash_log;
 }
 
 uint64_t pf_worker_generation(const pf_worker *worker)

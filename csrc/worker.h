@@ -22,11 +22,12 @@ struct pf_worker {
     int64_t started;
     unsigned char *body; /* copy of the present claim's body */
     size_t body_room;
+    int crash_log;  /* a descriptor for the fault handler */
     int delivering; /* the page is DONE, the result not yet out */
 };
 
 /* What the application sends for every worker; the descriptors come beside it, in this order. */
-enum { PF_FD_TASKS, PF_FD_WORDS, PF_FD_BOARD, PF_FD_IN, PF_FD_OUT, PF_WORKER_FDS };
+enum { PF_FD_TASKS, PF_FD_WORDS, PF_FD_BOARD, PF_FD_IN, PF_FD_OUT, PF_FD_CRASH, PF_WORKER_FDS };
 
 /* In the newborn, signals blocked: dies with `zygote`, stores its pid, maps and closes. Takes over
  * the descriptors. NULL with errno; the child must then `_exit`. */

@@ -145,18 +145,15 @@ static void report_exits(struct zygote *zygote)
 {
     for (size_t i = 0; i < zygote->count; i++) {
         struct child *child = &zygote->children[i];
-        siginfo_t info = {.si_pid = 0};
+        struct pf__message message = {.type = PF_MESSAGE_EXITED,
+                                      .slot = child->slot,
+                                      .generation = child->generation,
+                                      .pid = child->pid};
         if (child->reported ||
-            waitid(P_PID, (id_t)child->pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
-            info.si_pid == 0)
+            pf__process_ended(child->pid, &message.status, &message.peak_rss) <= 0)
             continue;
-        /* As waitpid would say it. */
-        int status = info.si_code == CLD_EXITED   ? info.si_status << 8
-                     : info.si_code == CLD_DUMPED ? info.si_status | 0x80
-                                                  : info.si_status;
-        struct pf__message about = {.slot = child->slot, .generation = child->generation};
         child->reported = 1;
-        reply(zygote, PF_MESSAGE_EXITED, &about, child->pid, status);
+        (void)pf__control_send(zygote->control, &message, NULL, 0);
     }
 }
 

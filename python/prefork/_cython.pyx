@@ -39,7 +39,7 @@ cdef tuple as_tuple(pf.pf_event *event):
     if event.data != NULL:
         data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
     return (<int>event.type, event.outcome, event.task, event.slot, event.pid, event.status,
-            event.zygote_lost, event.at * 1e-9, data)
+            event.zygote_lost, event.at * 1e-9, data, event.peak_rss)
 
 
 cdef class CorePool:
@@ -237,6 +237,10 @@ cdef class CoreWorker:
     @property
     def generation(self):
         return pf.pf_worker_generation(self.worker)
+
+    @property
+    def crash_log(self):
+        return pf.pf_worker_crash_log(self.worker)
 
     def unblock_signals(self):
         pf.pf_worker_unblock(self.worker)

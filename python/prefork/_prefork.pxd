@@ -27,6 +27,7 @@ cdef extern from "prefork.h" nogil:
         int32_t status
         int32_t zygote_lost
         int64_t at
+        uint64_t peak_rss
         void *data
         size_t size
 
@@ -94,6 +95,7 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
     int pf_pool_find_task(pf_pool *pool, uint64_t task)
 
+    int pf_worker_crash_log(const pf_worker *worker)
     uint32_t pf_worker_slot(const pf_worker *worker)
     uint64_t pf_worker_generation(const pf_worker *worker)
     void pf_worker_unblock(pf_worker *worker)
