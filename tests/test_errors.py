@@ -13,6 +13,7 @@ import pytest
 import prefork
 from helpers import fail, pid_of_worker, square
 from prefork import errors
+from prefork.errors import WorkerEnd
 
 
 def echo(x):
@@ -242,16 +243,18 @@ def test_a_worker_killed_in_a_large_transfer_loses_at_most_its_task(pool):
 
 
 def examples():
-    lost = errors.lost_error("f", 12, 9, 1.5, False, False)
+    lost = errors.lost_error("f", WorkerEnd(pid=12, status=9, runtime=1.5))
     lost.task_id, lost.task_name = 7, "f"
     limit = prefork.TimeLimitExceeded("too long")
     limit.limit = 2.5
     return [
         lost,
-        errors.lost_error("f", 12, 3 << 8, None, False, False),
-        errors.lost_error("f", 12, -1, None, True, False),
-        errors.lost_error("f", 12, -1, 0.5, False, False),
-        errors.lost_error("f", 12, 0, 0.5, False, True),
+        errors.lost_error("f", WorkerEnd(pid=12, status=3 << 8)),
+        errors.lost_error("f", WorkerEnd(pid=12, status=-1, zygote_lost=True)),
+        errors.lost_error("f", WorkerEnd(pid=12, status=-1, runtime=0.5)),
+        errors.lost_error("f", WorkerEnd(pid=12, status=0, runtime=0.5, terminated=True)),
+        errors.lost_error("f", WorkerEnd(pid=12, status=9, out_of_memory=True, peak_rss=123)),
+        errors.lost_error("f", WorkerEnd(pid=12, status=11 | 0x80, stack="line")),
         limit,
         prefork.PoolClosed("closed"),
         prefork.TimeoutError("late"),

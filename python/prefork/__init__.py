@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from .errors import (
     InitializerError,
+    OutOfMemory,
     PoolClosed,
     RemoteError,
     TimeLimitExceeded,
@@ -23,6 +24,7 @@ __version__ = _version("prefork")
 __all__ = [
     "InitializerError",
     "MapIterator",
+    "OutOfMemory",
     "PoolClosed",
     "RemoteError",
     "Semaphore",

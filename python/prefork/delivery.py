@@ -7,6 +7,7 @@ callback may itself wait for a task of the same batch, submit, cancel, or stop t
 
 from __future__ import annotations
 
+import signal as signals
 import threading
 import time
 import weakref
@@ -16,7 +17,15 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from . import _core, codec
-from .errors import InitializerError, TimeLimitExceeded, lost_error, signal_name
+from .errors import (
+    InitializerError,
+    TimeLimitExceeded,
+    WorkerEnd,
+    lost_error,
+    readable_stack,
+    signal_name,
+)
+from .machine import OomKills
 
 if TYPE_CHECKING:
     from ._core import CorePool
@@ -40,6 +49,7 @@ class Delivery:
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._up: set[int] = set()  # pids of workers whose initializer has returned
         self._failed: set[int] = set()  # and of those who said that it has failed
+        self._oom_kills = OomKills()
         self.failed_starts = 0
         self.initializer_error: InitializerError | None = None
         self.zygote_missing = False
@@ -176,7 +186,7 @@ class Delivery:
         return None, failure
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
-        _, outcome, _, _, pid, status, zygote_lost, at, data = event
+        _, outcome, _, _, pid, status, zygote_lost, at, data, peak_rss = event
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
@@ -200,9 +210,18 @@ class Delivery:
             limit.limit, limit.pid, limit.runtime = task._limit, pid, runtime
             limit.task_id, limit.task_name = task.id, task.name
             return None, limit
-        lost = lost_error(
-            task.name, pid, status, runtime, bool(zygote_lost), outcome == _core.TERMINATED
+        killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL and not zygote_lost
+        end = WorkerEnd(
+            pid=pid,
+            status=status,
+            runtime=runtime,
+            zygote_lost=bool(zygote_lost),
+            terminated=outcome == _core.TERMINATED,
+            out_of_memory=killed and self._oom_kills.claim(),
+            peak_rss=peak_rss,
+            stack=readable_stack((data or b"").decode(errors="replace")),
         )
+        lost = lost_error(task.name, end)
         lost.task_id, lost.task_name = task.id, task.name
         return None, lost
 

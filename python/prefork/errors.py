@@ -7,6 +7,7 @@ import concurrent.futures
 import multiprocessing
 import signal as signals
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 if sys.version_info >= (3, 11):
@@ -59,12 +60,22 @@ class WorkerLostError(_TaskEnded):
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.signal: int | None = None  #: that ended the worker
+        self.signal_name: str | None = None
         self.exitcode: int | None = None  #: the worker's, negative for a signal, None if unknown
+        self.core_dumped: bool = False
+        self.peak_rss: int | None = None  #: KiB, the most memory the worker ever had resident
+        self.rlimit: str | None = None  #: the resource limit that the signal stands for
+        self.stack: str | None = None  #: Python's, of all threads, as the fault handler wrote it
         self.zygote_lost: bool = False  #: the worker went down with its zygote
 
 
 class WorkerKilled(WorkerLostError):
     """The worker was ended by a signal."""
+
+
+class OutOfMemory(WorkerKilled):
+    """The worker was killed because memory ran out, as far as the kernel tells: its counter of such
+    kills, for our cgroup, went up."""
 
 
 class WorkerExited(WorkerLostError):
@@ -92,36 +103,93 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def lost_error(
-    name: str, pid: int, status: int, runtime: float | None, zygote_lost: bool, terminated: bool
-) -> WorkerLostError:
-    """The error of a task whose worker ended with `status` (as of waitpid; -1: unknown)."""
-    after = "" if runtime is None else f" after {runtime:.3f} s"
-    error: WorkerLostError
-    if terminated and not pid:
-        error = WorkerKilled(f"{name} had not begun when the pool was terminated")
-    elif terminated:
-        error = WorkerKilled(f"{name} was terminated by the pool{after} (worker {pid})")
-    elif status >= 0 and status & 0x7F == 0:
-        code = status >> 8
-        error = WorkerExited(f"worker {pid} exited with code {code} while it ran {name}{after}")
-        error.exitcode = code
-    elif status > 0 and not zygote_lost:
-        number = status & 0x7F
-        error = WorkerKilled(
-            f"worker {pid} was killed by {signal_name(number)} while it ran {name}{after}"
-        )
-        error.signal = number
-        error.exitcode = -number
-    elif zygote_lost:
-        error = WorkerKilled(
-            f"worker {pid} went down with its zygote, which was killed, while it ran {name}{after}"
-        )
-        error.signal = signals.SIGKILL
-        error.exitcode = -signals.SIGKILL
-    else:
-        error = WorkerLostError(f"worker {pid} ended while it ran {name}{after}; how is unknown")
-    error.pid = pid or None
-    error.zygote_lost = zygote_lost
-    error.runtime = runtime
+@dataclass(frozen=True)
+class WorkerEnd:
+    """How a worker ended in the middle of a task, as far as it is known."""
+
+    pid: int  #: 0: the task had none
+    status: int  #: as of waitpid; -1: unknown
+    runtime: float | None = None  #: seconds from the beginning of the call
+    zygote_lost: bool = False
+    terminated: bool = False  #: the pool did it
+    out_of_memory: bool = False
+    peak_rss: int = 0  #: KiB; 0: unknown
+    stack: str = ""
+
+    @property
+    def signal(self) -> int | None:
+        """Of the worker; that of a zygote's loss is the kernel's SIGKILL."""
+        if self.status > 0 and self.status & 0x7F:
+            return self.status & 0x7F
+        return int(signals.SIGKILL) if self.zygote_lost and self.status != 0 else None
+
+    @property
+    def exitcode(self) -> int | None:
+        """As multiprocessing has it: negative for a signal."""
+        if self.signal is not None:
+            return -self.signal
+        return self.status >> 8 if self.status >= 0 else None
+
+
+def lost_error(name: str, end: WorkerEnd) -> WorkerLostError:
+    """The error of a task whose worker ended."""
+    kind, message = _explained(name, end)
+    error = kind(message)
+    error.pid = end.pid or None
+    error.runtime = end.runtime
+    error.zygote_lost = end.zygote_lost
+    error.peak_rss = end.peak_rss or None
+    error.stack = end.stack or None
+    if not end.terminated:
+        error.exitcode = end.exitcode
+        error.signal = end.signal
+        error.core_dumped = end.status > 0 and bool(end.status & 0x80)
+    if error.signal is not None:
+        error.signal_name = signal_name(error.signal)
+        error.rlimit = _rlimit_of(error.signal)
     return error
+
+
+def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
+    """What has happened, in a sentence or two."""
+    after = "" if end.runtime is None else f" after {end.runtime:.3f} s"
+    while_it_ran = f"while it ran {name}{after}"
+    if end.terminated:
+        if not end.pid:
+            return WorkerKilled, f"{name} had not begun when the pool was terminated"
+        return WorkerKilled, f"{name} was terminated by the pool{after} (worker {end.pid})"
+    if end.signal is None:
+        if end.exitcode is None:
+            return WorkerLostError, f"worker {end.pid} ended {while_it_ran}; how is unknown"
+        return WorkerExited, f"worker {end.pid} exited with code {end.exitcode} {while_it_ran}"
+    if end.zygote_lost:
+        return WorkerKilled, (
+            f"worker {end.pid} went down with its zygote, which was killed, {while_it_ran}"
+        )
+    how = signal_name(end.signal)
+    peak = f" Its memory was {end.peak_rss} KiB at its highest." if end.peak_rss else ""
+    if end.out_of_memory:
+        message = f"worker {end.pid} was killed by the kernel, out of memory, {while_it_ran}."
+        return OutOfMemory, message + peak
+    if (limit := _rlimit_of(end.signal)) is not None:
+        how += f" ({limit})"
+    message = f"worker {end.pid} was killed by {how} {while_it_ran}"
+    return WorkerKilled, f"{message}\n{end.stack}" if end.stack else message
+
+
+def readable_stack(text: str) -> str:
+    """A fault handler's text without the frames that called the task, which are ours."""
+    kept: list[str] = []
+    ours = False
+    for line in text.strip().splitlines():
+        if not line.startswith("  File "):
+            ours = False
+        elif line.endswith(" in run_call"):
+            ours = True
+        if not ours and not line.startswith("Extension modules: "):
+            kept.append(line)
+    return "\n".join(kept).strip()
+
+
+def _rlimit_of(number: int) -> str | None:
+    return {int(signals.SIGXCPU): "RLIMIT_CPU", int(signals.SIGXFSZ): "RLIMIT_FSIZE"}.get(number)

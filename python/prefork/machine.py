@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -30,6 +31,50 @@ def _cgroup_quota(root: Path) -> int | None:
     except (ValueError, ZeroDivisionError):  # "max"
         return None
     return max(1, math.ceil(share)) if share > 0 else None
+
+
+class OomKills:
+    """The kernel's count of processes that it has killed for want of memory: of our cgroup (v2 or
+    v1), or, where that has none, of the whole machine."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._sources = list(_oom_counters(root))
+        self._seen = self._count()
+
+    def claim(self) -> bool:
+        """Whether there is one that nobody has claimed; now it is claimed."""
+        if self._count() <= self._seen:
+            return False
+        self._seen += 1
+        return True
+
+    def _count(self) -> int:
+        for path in self._sources:
+            try:
+                lines = path.read_text().splitlines()
+            except OSError:
+                continue
+            for name, _, value in (line.partition(" ") for line in lines):
+                if name == "oom_kill":
+                    return int(value)
+        return 0
+
+
+def _oom_counters(root: Path) -> Iterator[Path]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        path = path.lstrip("/")
+        if controllers == "":
+            yield root / "sys/fs/cgroup" / path / "memory.events"
+        elif "memory" in controllers.split(","):
+            # In a container its own group is often mounted as the root.
+            yield root / "sys/fs/cgroup/memory" / path / "memory.oom_control"
+            yield root / "sys/fs/cgroup/memory/memory.oom_control"
+    yield root / "proc/vmstat"
 
 
 def spare_descriptors() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import random
 import signal
@@ -77,6 +78,10 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _become_process(core.slot)
+        # What a crash has to say goes to the pool, and never to stderr. It may be enabled already,
+        # and would not see that the fork has taken its signal handlers away.
+        faulthandler.disable()
+        faulthandler.enable(core.crash_log, all_threads=True)
         core.unblock_signals()
         if _initialize(core, setup):
             exitcode = _serve(core)

@@ -1,6 +1,7 @@
 /* The zygote over its control socket, with plain fork(). */
 #define _GNU_SOURCE
 #include "control.h"
+#include "crashlog.h"
 #include "platform.h"
 #include "runner.h"
 #include "worker.h"
@@ -73,11 +74,15 @@ static void order(int control, uint32_t slot, struct birth *birth)
     int to[2], from[2];
     CHECK_EQ(pf__scoreboard_create(&birth->board, 4096, UINT32_MAX), 0);
     CHECK(pf__pipe(to) == 0 && pf__pipe(from) == 0);
-    int fds[PF_WORKER_FDS] = {ring.pool_fd, ring.words_fd, birth->board.fd, to[0], from[1]};
+    struct pf__crashlog crash;
+    CHECK_EQ(pf__crashlog_create(&crash), 0);
+    int fds[PF_WORKER_FDS] = {ring.pool_fd, ring.words_fd, birth->board.fd,
+                              to[0],        from[1],       crash.fd};
     struct pf__message request = {.type = PF_MESSAGE_SPAWN, .slot = slot, .generation = slot + 1};
     CHECK_EQ(pf__control_send(control, &request, fds, PF_WORKER_FDS), 0);
     close(to[0]);
     close(from[1]);
+    pf__crashlog_close(&crash);
     CHECK_EQ(pf__channel_open(&birth->channel, from[0], to[1], 1 << 20), 0);
 }
 
