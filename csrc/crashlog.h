@@ -2,7 +2,8 @@
  * into memory that the pool has mapped.
  *
  * Made anew for every worker process. The worker keeps the descriptor and maps nothing; the pool
- * maps it and keeps no descriptor. The size is sealed, so that nothing written there can grow it. */
+ * maps it and keeps no descriptor. The size is sealed, so that nothing written there can grow it.
+ */
 #ifndef PF_CRASHLOG_H
 #define PF_CRASHLOG_H
 

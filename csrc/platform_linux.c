@@ -111,8 +111,7 @@ int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss)
     siginfo_t info = {.si_pid = 0};
     struct rusage usage = {.ru_maxrss = 0};
     /* The system call itself, for the library's has no room for the usage. */
-    long result =
-        syscall(SYS_waitid, P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT, &usage);
+    long result = syscall(SYS_waitid, P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT, &usage);
     if (result < 0 || info.si_pid == 0)
         return (int)result;
     *status = info.si_code == CLD_EXITED   ? info.si_status << 8

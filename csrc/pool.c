@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MIN_SLOTS = 1024, BODY_SIZE = 1024 };
+enum { MIN_SLOTS = 1024, BODY_SIZE = 1024, MOST_RETRIES = 60000 };
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
@@ -83,8 +83,19 @@ void pf_event_clear(pf_event *event)
 
 /* ---- tasks --------------------------------------------------------------------------------- */
 
-uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags, int64_t limit,
-                        int may_block)
+/* Whether it has any limit. */
+static int set_options(struct pf__task *task, const pf_task_options *options)
+{
+    task->tell = options->tell != 0;
+    task->retries = options->retries < MOST_RETRIES ? options->retries : MOST_RETRIES;
+    task->soft = options->soft_limit > 0 ? options->soft_limit : 0;
+    task->limit = options->limit > 0 ? options->limit : 0;
+    task->expires = options->queue_limit > 0 ? pf__now() + options->queue_limit : 0;
+    return task->soft > 0 || task->limit > 0 || task->expires > 0;
+}
+
+uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
+                        const pf_task_options *options, int may_block)
 {
     if (pool->dead) {
         errno = ECHILD;
@@ -96,8 +107,7 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t f
     memset(job, 0, sizeof *job);
     job->size = size;
     memcpy(job->body, body, size);
-    job->task.limit = limit;
-    job->task.tell = (flags & PF_TELL) != 0;
+    int limited = options != NULL && set_options(&job->task, options);
     if (may_block)
         pthread_mutex_lock(&pool->lock);
     else if (pthread_mutex_trylock(&pool->lock) != 0) {
@@ -121,7 +131,7 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t f
     pool->counts.submitted++;
     if (pool->sup.queue.first == NULL)
         pf__pool_note_claims(pool);
-    if (limit > 0)
+    if (limited)
         pf__supervisor_time(&pool->sup, pf__now());
     pf__supervisor_submit(&pool->sup, &job->task);
     pf__pool_publish(pool);
@@ -147,7 +157,7 @@ int pf_pool_cancel(pf_pool *pool, uint64_t id)
     if (next == PF_CANCEL_TRY_PAGE)
         done = pf__child_revoke((struct pf__child *)pool->seats[job->task.seat], job->task.seq);
     if (done)
-        pf__supervisor_withdrawn(&pool->sup, &job->task);
+        pf__supervisor_withdrawn(&pool->sup, &job->task, PF_CANCELLED);
     pf__pool_publish(pool);
     pf__pool_leave(pool);
     return done || next == PF_CANCEL_DONE;

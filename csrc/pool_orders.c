@@ -4,6 +4,7 @@
 #include "pool.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,15 +59,17 @@ static uint64_t *counter_of(pf_pool_info *counts, uint32_t verdict)
     case PF_TIMED_OUT:
         return &counts->timed_out;
     case PF_CANCELLED:
+    case PF_EXPIRED:
         return &counts->cancelled;
     default:
         return &counts->failed;
     }
 }
 
-static void show_crash(pf_event *event, const struct pf__crashlog *crash)
+static void show_crash(pf_event *event, const struct pf__child *child)
 {
-    size_t size = crash != NULL ? pf__crashlog_length(crash) : 0;
+    const struct pf__crashlog *crash = child->left != NULL ? child->left : &child->crash;
+    size_t size = pf__crashlog_length(crash);
     event->data = size > 0 ? malloc(size) : NULL;
     if (event->data != NULL)
         memcpy(event->data, crash->text, event->size = size);
@@ -90,8 +93,8 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
     event.at = task->started;
     event.data = job->result;
     event.size = job->result_size;
-    if (task->verdict == PF_LOST && task->seat != PF_NO_WORKER)
-        show_crash(&event, ((struct pf__child *)pool->seats[task->seat])->left);
+    if ((task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT) && task->seat != PF_NO_WORKER)
+        show_crash(&event, (struct pf__child *)pool->seats[task->seat]);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     free(job);
@@ -105,7 +108,31 @@ static void publish(pf_pool *pool, struct pf__task *task)
     const struct pf__job *job = (struct pf__job *)task;
     int fits = pf__ring_fits(&pool->ring, job->size);
     pf__ring_publish(&pool->ring, task->seq, task->id, fits ? job->body : NULL,
-                     fits ? (uint32_t)job->size : 0, task->tell ? PF_BODY_TELL : 0);
+                     fits ? (uint32_t)job->size : 0,
+                     (task->tell ? PF_BODY_TELL : 0) | task->attempts * PF_BODY_LOST);
+}
+
+static void expire(pf_pool *pool, struct pf__task *task)
+{
+    if (pf__ring_cancel(&pool->ring, task->seq)) /* else it has just been claimed */
+        pf__supervisor_withdrawn(&pool->sup, task, PF_EXPIRED);
+}
+
+static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task *task)
+{
+    pf_event event = pf__child_event(child, PF_EVENT_SOFT_LIMIT);
+    event.task = task->id;
+    event.at = task->started;
+    atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
+    atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);
+    (void)pf__process_signal(child->watch, child->pid, PF_SOFT_SIGNAL);
+    pf__pool_event(pool, &event);
+}
+
+static void look_asked(pf_pool *pool, struct pf__child *child, uint64_t seq)
+{
+    if (atomic_load_explicit(&child->board.segment->answered, memory_order_acquire) == seq)
+        pf__supervisor_answered(&pool->sup, &child->seat);
 }
 
 static void condemn(pf_pool *pool, struct pf__child *child, uint64_t seq)
@@ -145,6 +172,18 @@ void pf__pool_obey(pf_pool *pool)
             break;
         case PF_ORDER_LOOK:
             pf__child_look(pool, child);
+            break;
+        case PF_ORDER_EXPIRE:
+            expire(pool, order.task);
+            break;
+        case PF_ORDER_SOFTEN:
+            soften(pool, child, order.task);
+            break;
+        case PF_ORDER_ASK:
+            (void)pf__process_signal(child->watch, child->pid, PF_STACKS_SIGNAL);
+            break;
+        case PF_ORDER_LOOK_ASKED:
+            look_asked(pool, child, order.seq);
             break;
         case PF_ORDER_CONDEMN:
             condemn(pool, child, order.seq);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static const int64_t MOST_EXTENDED = (int64_t)1 << 60; /* ns; what a worker says may be wild */
+
 static void watch_room(pf_pool *pool, struct pf__child *child)
 {
     int wants = pf__channel_wants_write(&child->channel);
@@ -180,12 +182,14 @@ void pf__child_look(pf_pool *pool, struct pf__child *child)
         return;
     pf__child_learn_pid(pool, child);
     uint64_t page, again = atomic_load_explicit(&segment->page, memory_order_acquire);
-    int64_t started;
+    int64_t started, extended;
     int tries = 8; /* what a worker writes wildly shall not hold us up */
     do {           /* or the time might be that of its next task already */
         page = again;
         started = atomic_load_explicit(&segment->started_at, memory_order_acquire);
+        extended = atomic_load_explicit(&segment->extended, memory_order_acquire);
         again = atomic_load_explicit(&segment->page, memory_order_acquire);
     } while (page != again && --tries > 0);
-    pf__supervisor_page_seen(&pool->sup, &child->seat, page, started);
+    extended = extended < 0 ? 0 : extended > MOST_EXTENDED ? MOST_EXTENDED : extended;
+    pf__supervisor_page_seen(&pool->sup, &child->seat, page, started, extended);
 }

@@ -34,6 +34,7 @@ typedef struct {
 
 typedef enum {
     PF_EVENT_ACCEPTED,      /* a task submitted with PF_TELL began: pid, at */
+    PF_EVENT_SOFT_LIMIT,    /* a task ran longer than its soft limit, and was told: pid, at */
     PF_EVENT_DONE,          /* a task ended, one way or another: outcome, and what it implies */
     PF_EVENT_WORKER_UP,     /* a worker's initializer is through: slot, pid */
     PF_EVENT_WORKER_EXITED, /* slot, pid, status as of waitpid, outcome: enum pf_exit */
@@ -48,9 +49,10 @@ typedef enum {
     PF_ERROR,      /* data: the exception */
     PF_LOST,       /* its worker died: pid, status (-1: unknown), zygote_lost, peak_rss; data: what
                       its fault handler wrote */
-    PF_TIMED_OUT,  /* ran longer than its limit; its worker is killed: pid */
+    PF_TIMED_OUT,  /* ran longer than its limit; its worker is killed: pid; data: its stacks */
     PF_TERMINATED, /* ended by pf_pool_kill_task or pf_pool_terminate: pid, 0 if it never ran */
-    PF_CANCELLED   /* never began */
+    PF_CANCELLED,  /* never began */
+    PF_EXPIRED     /* had not begun in the time in which it was to */
 } pf_outcome;
 
 typedef enum { PF_EXIT_UNASKED, PF_EXIT_RETIRED, PF_EXIT_KILLED } pf_exit;
@@ -86,12 +88,18 @@ void pf_pool_free(pf_pool *pool);
 int pf_pool_zygote_prepare(pf_pool *pool);
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid);
 
-enum pf_submit_flag { PF_TELL = 1 }; /* give an ACCEPTED event when the task begins */
+typedef struct {
+    int32_t tell;        /* give an ACCEPTED event when the task begins */
+    uint32_t retries;    /* how often it is called again after its worker died in it */
+    int64_t soft_limit;  /* ns after which it is told, by PF_SOFT_SIGNAL; 0 for none */
+    int64_t limit;       /* ns that it may run; 0 for ever */
+    int64_t queue_limit; /* ns that it may wait for a worker; 0 for ever */
+} pf_task_options;
 
-/* Copies the body. `limit`: how long the task may run, 0 for no limit. Returns the task's id, or
- * 0 with errno; EBUSY if `may_block` is 0 and another thread is in the pool right now. */
-uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags, int64_t limit,
-                        int may_block);
+/* Copies the body. `options` may be NULL: none of them. Returns the task's id, or 0 with errno;
+ * EBUSY if `may_block` is 0 and another thread is in the pool right now. */
+uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
+                        const pf_task_options *options, int may_block);
 
 /* Takes up to `max` events, waiting up to `timeout` (PF_FOREVER: without end) for the first. Of
  * several threads one drives the pool and the others wait for what it finds. Returns 0 also when
@@ -194,10 +202,27 @@ typedef struct {
     uint64_t id;
     const void *body; /* the pool's bytes, valid until the next pf_worker_claim */
     size_t size;
+    uint32_t lost; /* how often a worker died in this task before */
 } pf_claim;
 
 /* A descriptor for what a fault handler writes; the pool shows it with the loss of the task. */
 int pf_worker_crash_log(const pf_worker *worker);
+
+/* The signals that a pool sends to workers whose task is over a limit. The caller handles both.
+ * PF_SOFT_SIGNAL goes to the main thread, which asks pf_worker_soft_limit. PF_STACKS_SIGNAL wants
+ * the stacks of all threads in the crash log, by a handler that writes them and then calls the one
+ * it found in its place: ours, which says that this is done. */
+#define PF_SOFT_SIGNAL   SIGUSR1
+#define PF_STACKS_SIGNAL SIGUSR2
+int pf_worker_answer_stacks_signal(void); /* 0, or -1 with errno */
+
+/* Between these two, called right around the call, a task may be interrupted. */
+void pf_worker_call_begins(pf_worker *worker);
+void pf_worker_call_ends(pf_worker *worker);
+/* The soft limit (ns) that is up for the call we are in, else 0. */
+int64_t pf_worker_soft_limit(const pf_worker *worker);
+/* Moves the limits of the call we are in by `ns`. 0, or -1 with errno ESRCH outside of one. */
+int pf_worker_extend(pf_worker *worker, int64_t ns);
 uint32_t pf_worker_slot(const pf_worker *worker);
 uint64_t pf_worker_generation(const pf_worker *worker);
 

@@ -21,8 +21,9 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words must be lock-free to be share
 enum { PF_SLEEPER_WORDS = (PF_MAX_WORKERS + 1) / 64 };
 
 enum pf__body_flag {
-    PF_BODY_TELL = 1,   /* announce the task when its call begins */
-    PF_BODY_OUTSIDE = 2 /* too large for the slot: ask for it by a NEED frame */
+    PF_BODY_TELL = 1,      /* announce the task when its call begins */
+    PF_BODY_OUTSIDE = 2,   /* too large for the slot: ask for it by a NEED frame */
+    PF_BODY_LOST = 1 << 16 /* times this: how often a worker died in it */
 };
 
 struct pf__body {

@@ -23,12 +23,16 @@ struct pf__segment {
     _Atomic uint64_t results_tail;           /* bytes ever put into the result ring */
     _Atomic uint64_t asleep;                 /* number of the present sleep, 0 awake */
     _Atomic int64_t started_at;              /* of the present task */
+    _Atomic int64_t extended;                /* ns by which it has moved its own limits */
+    _Atomic uint64_t answered;               /* the sequence whose stacks are in the crash log */
     _Atomic uint32_t rung;                   /* it has rung; cleared by the pool */
     _Atomic uint32_t want_space;             /* blocked on a full result ring */
     _Atomic uint32_t claims_left;            /* 0: claims no more; UINT32_MAX: no bound */
     _Atomic int32_t pid;                     /* the first store of a newborn */
     /* Pool to worker. */
     _Alignas(PF_LINE) _Atomic uint32_t control;
+    _Atomic uint64_t softened;     /* the sequence whose soft limit is up */
+    _Atomic int64_t soft_limit;    /* ns */
     _Atomic uint64_t results_head; /* bytes ever taken out */
     uint32_t results_size;         /* a power of two */
     _Alignas(PF_LINE) unsigned char results[];

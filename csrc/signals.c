@@ -42,6 +42,21 @@ void pf__signals_restore(const sigset_t *ignored)
     set_handler(SIGHUP, SIG_IGN);
 }
 
+static void on_stacks(int number)
+{
+    (void)number;
+    pf__worker_answered();
+}
+
+int pf_worker_answer_stacks_signal(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_stacks;
+    action.sa_flags = SA_RESTART;
+    return sigaction(PF_STACKS_SIGNAL, &action, NULL);
+}
+
 void pf_worker_unblock(pf_worker *worker)
 {
     (void)worker;

@@ -92,7 +92,7 @@ void pf__supervisor_time(struct pf__supervisor *sup, int64_t now)
         struct pf__timer *timer = sup->timers.first;
         pf__timer_stop(&sup->timers, timer);
         if (timer->kind == TIMER_TASK)
-            pf__task_limit_fired(sup, OWNER(timer, struct pf__task, timer));
+            pf__task_timer_fired(sup, OWNER(timer, struct pf__task, timer));
         else if (timer->kind == TIMER_SEAT)
             pf__seat_timer_fired(sup, OWNER(timer, struct pf__seat, timer));
     }
@@ -122,6 +122,17 @@ static enum pf__order_type seat_order(struct pf__supervisor *sup, struct pf__ord
         if (seat->todo & TODO_LOOK) {
             seat->todo &= (uint8_t)~TODO_LOOK;
             return PF_ORDER_LOOK;
+        }
+        if (seat->todo & TODO_SOFTEN) {
+            seat->todo &= (uint8_t)~TODO_SOFTEN;
+            order->task = seat->held.last;
+            if (order->task != NULL && order->task->softened)
+                return PF_ORDER_SOFTEN;
+        }
+        if (seat->todo & TODO_ASK) {
+            seat->todo &= (uint8_t)~TODO_ASK;
+            order->seq = seat->condemn_seq;
+            return seat->asked == 0 ? PF_ORDER_ASK : PF_ORDER_LOOK_ASKED;
         }
         if (seat->todo & TODO_CONDEMN) {
             seat->todo &= (uint8_t)~TODO_CONDEMN;
@@ -165,8 +176,7 @@ static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__
     task->stall = sup->stall;
     sup->slots[task->seq & (sup->slot_count - 1)] = task;
     sup->ready++;
-    if (task->limit > 0)
-        pf__timer_set(&sup->timers, &task->timer, sup->now + task->limit);
+    pf__task_arm(sup, task);
     order->task = task;
     return PF_ORDER_PUBLISH;
 }
@@ -200,6 +210,12 @@ enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__o
     if (order->task != NULL) {
         pf__tasks_take_out(&sup->settled, order->task);
         return order->type = PF_ORDER_SETTLED;
+    }
+    order->task = sup->expiring.first;
+    if (order->task != NULL) {
+        pf__tasks_take_out(&sup->expiring, order->task);
+        order->task->expiring = false;
+        return order->type = PF_ORDER_EXPIRE;
     }
     if ((order->type = seat_order(sup, order)) == PF_ORDER_NONE &&
         (order->type = publish_order(sup, order)) == PF_ORDER_NONE)

@@ -28,18 +28,23 @@ enum pf__verdict { /* as enum pf_outcome in prefork.h */
                    PF_VERDICT_LOST,
                    PF_VERDICT_TIMED_OUT,
                    PF_VERDICT_TERMINATED,
-                   PF_VERDICT_CANCELLED
+                   PF_VERDICT_CANCELLED,
+                   PF_VERDICT_EXPIRED
 };
 
 struct pf__task {
     uint64_t id;
-    uint64_t seq;                  /* of its present publication, 0 while queued */
-    int64_t limit, started, stall; /* ns; stall: the supervisor's when it was published */
+    uint64_t seq;           /* of its present publication, 0 while queued */
+    int64_t soft, limit;    /* ns of running, 0 for none */
+    int64_t expires;        /* when it shall have begun, 0 for never */
+    int64_t started, stall; /* ns; stall: the supervisor's when it was published */
     struct pf__timer timer;
     struct pf__task *next, *previous;
-    uint32_t seat; /* of its holder once held, else PF_NO_WORKER */
+    uint32_t seat;              /* of its holder once held, else PF_NO_WORKER */
+    uint32_t retries, attempts; /* how often a loss is made good yet; how often it was */
     uint8_t state, verdict, put_back;
-    bool tell, told, due;
+    bool tell, told, due, softened;
+    bool expiring; /* in the list of those to be withdrawn */
 };
 
 struct pf__task_list {
@@ -66,22 +71,28 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     int signal;   /* to send */
     bool queued;  /* in the supervisor's list of seats with something to do */
     bool called, retiring, killed;
-    bool up_early; /* it said UP before the zygote said SPAWNED */
+    bool condemned; /* the task it holds; it is asked for its stacks, then killed */
+    uint8_t asked;  /* milliseconds for which it was */
+    bool up_early;  /* it said UP before the zygote said SPAWNED */
     struct pf__seat *next_todo;
 };
 
 enum pf__order_type {
     PF_ORDER_NONE,
-    PF_ORDER_SETTLED,   /* task, verdict in it: give the event, then free it */
-    PF_ORDER_ACCEPTED,  /* task, seat: give the event */
-    PF_ORDER_LOOK,      /* seat: read its page, call pf__supervisor_page_seen */
-    PF_ORDER_CONDEMN,   /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
-    PF_ORDER_SIGNAL,    /* seat, signal */
-    PF_ORDER_RETIRE,    /* seat: tell it */
-    PF_ORDER_LOOK_SLOT, /* seq: read the slot's word, call pf__supervisor_slot_seen */
-    PF_ORDER_PUBLISH,   /* task, its seq set */
-    PF_ORDER_SKIP,      /* seq */
-    PF_ORDER_SPAWN      /* seat */
+    PF_ORDER_SETTLED,    /* task, verdict in it: give the event, then free it */
+    PF_ORDER_ACCEPTED,   /* task, seat: give the event */
+    PF_ORDER_LOOK,       /* seat: read its page, call pf__supervisor_page_seen */
+    PF_ORDER_EXPIRE,     /* task: READY to WITHDRAWN; if so call pf__supervisor_withdrawn */
+    PF_ORDER_SOFTEN,     /* task, seat: tell the worker, give the event */
+    PF_ORDER_CONDEMN,    /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
+    PF_ORDER_ASK,        /* seat: for its stacks */
+    PF_ORDER_LOOK_ASKED, /* seat, seq: has it answered? then call pf__supervisor_answered */
+    PF_ORDER_SIGNAL,     /* seat, signal */
+    PF_ORDER_RETIRE,     /* seat: tell it */
+    PF_ORDER_LOOK_SLOT,  /* seq: read the slot's word, call pf__supervisor_slot_seen */
+    PF_ORDER_PUBLISH,    /* task, its seq set */
+    PF_ORDER_SKIP,       /* seq */
+    PF_ORDER_SPAWN       /* seat */
 };
 
 struct pf__order {
@@ -95,7 +106,7 @@ struct pf__order {
 struct pf__supervisor {
     int64_t now;
     struct pf__heap timers;
-    struct pf__task_list queue, settled;
+    struct pf__task_list queue, settled, expiring;
     struct pf__seat **seats;
     struct pf__seat *first_todo, *last_todo, *called;
     struct pf__task **slots; /* what was published there and not yet seen claimed */
@@ -130,10 +141,13 @@ void pf__supervisor_submit(struct pf__supervisor *sup, struct pf__task *task);
 /* The word of the slot that `seq` has, for seq == head (was it claimed?) while head < tail, or for
  * a LOOK_SLOT order. True if the head moved. */
 bool pf__supervisor_slot_seen(struct pf__supervisor *sup, uint64_t seq, uint64_t word);
+/* `extended`: by how much the running task has moved its own limits. */
 void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page,
-                              int64_t started_at);
+                              int64_t started_at, int64_t extended);
 void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
                               bool done);
+/* The stacks of a condemned task are written. */
+void pf__supervisor_answered(struct pf__supervisor *sup, struct pf__seat *seat);
 /* A worker delivered; false if it did not hold that publication: its word counts for nothing. */
 bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, struct pf__task *task,
                            uint64_t seq, uint32_t verdict, int64_t started);
@@ -154,7 +168,7 @@ void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat
  * TRY_SLOT and TRY_PAGE it tries, and says by pf__supervisor_withdrawn that it succeeded. */
 enum pf__cancel { PF_CANCEL_DONE, PF_CANCEL_TRY_SLOT, PF_CANCEL_TRY_PAGE, PF_CANCEL_LATE };
 enum pf__cancel pf__supervisor_cancel(struct pf__supervisor *sup, struct pf__task *task);
-void pf__supervisor_withdrawn(struct pf__supervisor *sup, struct pf__task *task);
+void pf__supervisor_withdrawn(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict);
 /* After the caller's CAS RUNNING to CONDEMNED succeeded. */
 void pf__supervisor_end_task(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict,
                              int signal);

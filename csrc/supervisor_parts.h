@@ -1,5 +1,5 @@
-/* What the supervisor's three files share: supervisor.c (making, time, orders), supervisor_tasks.c
- * and supervisor_seats.c. Nobody else includes it. */
+/* What the supervisor's files share: supervisor.c (making, time, orders), supervisor_tasks.c,
+ * supervisor_limits.c and supervisor_seats.c. Nobody else includes it. */
 #ifndef PF_SUPERVISOR_PARTS_H
 #define PF_SUPERVISOR_PARTS_H
 
@@ -8,7 +8,15 @@
 /* What an order is still to be given for; of a seat. */
 enum { TIMER_TASK, TIMER_SEAT, TIMER_SPAWN }; /* kinds */
 
-enum pf__todo { TODO_LOOK = 1, TODO_CONDEMN = 2, TODO_SIGNAL = 4, TODO_RETIRE = 8, TODO_TELL = 16 };
+enum pf__todo {
+    TODO_LOOK = 1,
+    TODO_CONDEMN = 2,
+    TODO_SIGNAL = 4,
+    TODO_RETIRE = 8,
+    TODO_TELL = 16,
+    TODO_SOFTEN = 32,
+    TODO_ASK = 64
+};
 
 static const int64_t millisecond = 1000000;
 static const int sigkill = 9; /* the one number every system agrees on; signal.h stays outside */
@@ -22,9 +30,14 @@ void pf__seat_wants(struct pf__supervisor *sup, struct pf__seat *seat, uint8_t t
 /* Takes the task out of whatever list or slot it is in. */
 void pf__task_detach(struct pf__supervisor *sup, struct pf__task *task);
 void pf__task_settle(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict);
-/* Its worker ended before it began: to be published again, before all others. */
+/* To be published again, before all others. */
 void pf__task_put_back(struct pf__supervisor *sup, struct pf__task *task);
-void pf__task_limit_fired(struct pf__supervisor *sup, struct pf__task *task);
+/* Of a task that has not begun: the timer, for the first thing that may be due. */
+void pf__task_arm(struct pf__supervisor *sup, struct pf__task *task);
+void pf__task_timer_fired(struct pf__supervisor *sup, struct pf__task *task);
+/* A millisecond has passed in which it did not answer. */
+void pf__seat_asked(struct pf__supervisor *sup, struct pf__seat *seat);
+void pf__seat_end_condemned(struct pf__supervisor *sup, struct pf__seat *seat);
 
 /* It is awake, dead or not to be waited for: it counts no more as called. */
 void pf__seat_forget_call(struct pf__supervisor *sup, struct pf__seat *seat);

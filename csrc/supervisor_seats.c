@@ -29,7 +29,7 @@ void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, 
 bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap)
 {
     if (nap == 0 || seat->state != PF_SEAT_UP || seat->called || seat->retiring || seat->killed ||
-        nap == seat->deaf_nap)
+        seat->condemned || nap == seat->deaf_nap)
         return false;
     seat->called = true;
     seat->called_nap = nap;
@@ -150,6 +150,17 @@ void pf__supervisor_spawn_failed(struct pf__supervisor *sup, struct pf__seat *se
     back_off(sup);
 }
 
+static void lost(struct pf__supervisor *sup, struct pf__task *task)
+{
+    if (task->attempts == task->retries) {
+        pf__task_settle(sup, task, PF_VERDICT_LOST);
+        return;
+    }
+    task->attempts++;
+    task->put_back = 0;
+    pf__task_put_back(sup, task);
+}
+
 void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page)
 {
     bool was_up = seat->state == PF_SEAT_UP, asked = seat->killed || seat->retiring;
@@ -157,16 +168,20 @@ void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, ui
     /* Only the newest can be unfinished: a worker that claimed on has delivered what it had, or it
      * misbehaved, and then nobody knows whether the older one began. */
     while (seat->held.first != seat->held.last)
-        pf__task_settle(sup, seat->held.first, PF_VERDICT_LOST);
+        lost(sup, seat->held.first);
     struct pf__task *task = seat->held.last;
     if (task != NULL) {
         bool begun = state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
         if (pf__word_seq(page) != task->seq)
             begun = pf__word_seq(page) > task->seq;
-        if (begun || task->put_back == PF_MAX_PUT_BACK)
-            pf__task_settle(sup, task, PF_VERDICT_LOST);
-        else
+        if (seat->condemned)
+            pf__task_settle(sup, task, PF_VERDICT_TIMED_OUT);
+        else if (begun || task->put_back == PF_MAX_PUT_BACK)
+            lost(sup, task);
+        else {
+            task->put_back++;
             pf__task_put_back(sup, task);
+        }
     }
     vacate(sup, seat);
     if (!was_up && !asked)
@@ -178,6 +193,8 @@ void pf__seat_timer_fired(struct pf__supervisor *sup, struct pf__seat *seat)
     if (seat->killed) {
         seat->signal = sigkill;
         pf__seat_wants(sup, seat, TODO_SIGNAL);
+    } else if (seat->condemned) {
+        pf__seat_asked(sup, seat);
     } else if (seat->called) { /* called and did not come: somebody else must */
         seat->deaf_nap = seat->called_nap;
         pf__seat_forget_call(sup, seat);

@@ -1,4 +1,4 @@
-/* The supervisor's tasks: queued, published, held, settled; cancelled; limited. */
+/* The supervisor's tasks: queued, published, held, settled; cancelled, put back. */
 #include "supervisor_parts.h"
 
 /* ---- from the queue to the end ----------------------------------------------------------- */
@@ -9,10 +9,12 @@ void pf__supervisor_submit(struct pf__supervisor *sup, struct pf__task *task)
     task->seat = PF_NO_WORKER;
     task->state = PF_TASK_QUEUED;
     task->put_back = 0;
-    task->told = task->due = false;
+    task->told = task->due = task->softened = task->expiring = false;
     task->started = 0;
+    task->attempts = 0;
     pf__timer_init(&task->timer, TIMER_TASK);
     pf__tasks_append(&sup->queue, task);
+    pf__task_arm(sup, task);
     sup->unfinished++;
 }
 
@@ -25,6 +27,9 @@ void pf__task_detach(struct pf__supervisor *sup, struct pf__task *task)
     case PF_TASK_PUBLISHED:
         sup->slots[task->seq & (sup->slot_count - 1)] = NULL;
         sup->ready--;
+        if (task->expiring)
+            pf__tasks_take_out(&sup->expiring, task);
+        task->expiring = false;
         break;
     case PF_TASK_HELD:
         pf__tasks_take_out(&sup->seats[task->seat]->held, task);
@@ -53,6 +58,7 @@ static void claimed(struct pf__supervisor *sup, struct pf__task *task, uint32_t 
     pf__tasks_append(&seat->held, task);
     pf__seat_forget_call(sup, seat);
     seat->deaf_nap = 0;
+    pf__task_arm(sup, task);
     if (task->tell)
         pf__seat_wants(sup, seat, TODO_LOOK);
 }
@@ -118,9 +124,9 @@ enum pf__cancel pf__supervisor_cancel(struct pf__supervisor *sup, struct pf__tas
     }
 }
 
-void pf__supervisor_withdrawn(struct pf__supervisor *sup, struct pf__task *task)
+void pf__supervisor_withdrawn(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict)
 {
-    pf__task_settle(sup, task, PF_VERDICT_CANCELLED);
+    pf__task_settle(sup, task, verdict);
 }
 
 void pf__supervisor_end_task(struct pf__supervisor *sup, struct pf__task *task, uint32_t verdict,
@@ -141,70 +147,11 @@ void pf__task_put_back(struct pf__supervisor *sup, struct pf__task *task)
 {
     pf__task_detach(sup, task);
     pf__timer_stop(&sup->timers, &task->timer);
-    task->put_back++;
     task->seq = 0;
     task->seat = PF_NO_WORKER;
     task->state = PF_TASK_QUEUED;
-    task->due = false;
+    task->due = task->softened = false;
+    task->started = 0;
     pf__tasks_prepend(&sup->queue, task);
-}
-
-/* ---- limits -------------------------------------------------------------------------------- */
-
-void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns)
-{
-    sup->stall += ns;
-}
-
-void pf__task_limit_fired(struct pf__supervisor *sup, struct pf__task *task)
-{
-    if (task->state != PF_TASK_HELD) { /* it cannot have begun: the limit counts from the claim */
-        pf__timer_set(&sup->timers, &task->timer, sup->now + task->limit);
-        return;
-    }
-    task->due = true;
-    pf__seat_wants(sup, sup->seats[task->seat], TODO_LOOK);
-}
-
-static void limit_looked_at(struct pf__supervisor *sup, struct pf__seat *seat,
-                            struct pf__task *task, uint32_t state)
-{
-    int64_t end = task->started + task->limit + (sup->stall - task->stall);
-    task->due = false;
-    if (state == PF_LOADING)
-        pf__timer_set(&sup->timers, &task->timer, sup->now + task->limit);
-    else if (state != PF_RUNNING) /* its result is on the way */
-        pf__timer_set(&sup->timers, &task->timer, sup->now + 10 * millisecond);
-    else if (end > sup->now)
-        pf__timer_set(&sup->timers, &task->timer, end);
-    else {
-        seat->condemn_seq = task->seq;
-        pf__seat_wants(sup, seat, TODO_CONDEMN);
-    }
-}
-
-void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page,
-                              int64_t started_at)
-{
-    for (struct pf__task *task = seat->held.first; task != NULL; task = task->next) {
-        uint32_t state = pf__word_seq(page) == task->seq ? pf__word_state(page) : PF_LOADING;
-        if (state == PF_RUNNING || state == PF_DONE)
-            task->started = started_at;
-        if (task->tell && !task->told && (state == PF_RUNNING || state == PF_DONE))
-            pf__seat_wants(sup, seat, TODO_TELL);
-        if (task->due)
-            limit_looked_at(sup, seat, task, state);
-    }
-}
-
-void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
-                              bool done)
-{
-    struct pf__task *task = seat->held.last;
-    if (task == NULL || task->seq != seq)
-        return;
-    if (done)
-        pf__supervisor_end_task(sup, task, PF_VERDICT_TIMED_OUT, sigkill);
-    else
-        pf__timer_set(&sup->timers, &task->timer, sup->now + 10 * millisecond);
+    pf__task_arm(sup, task);
 }

@@ -24,6 +24,11 @@ static void mark_copy(void)
     forked_copy = 1;
 }
 
+int pf__worker_is_copy(void)
+{
+    return forked_copy;
+}
+
 pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_WORKER_FDS],
                            pid_t zygote)
 {
@@ -47,6 +52,7 @@ pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_
     forked_copy = 0; /* a task of a worker may start a pool: this one is nobody's copy */
     pf__process_name("prefork-worker");
     pf__process_prefer_oom();
+    pf__worker_answers(worker);
     return worker;
 fail:
     free(worker); /* the process ends now, and everything it has open with it */
@@ -233,6 +239,7 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
 static int begin(pf_worker *worker)
 {
     worker->started = pf__now();
+    atomic_store_explicit(&worker->board.segment->extended, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->board.segment->started_at, worker->started,
                           memory_order_relaxed);
     if (!swap_page(worker, PF_LOADING, PF_RUNNING)) {
@@ -274,6 +281,7 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
         if (begin(worker)) {
             claim->id = worker->id;
             claim->body = worker->body;
+            claim->lost = worker->flags / PF_BODY_LOST;
             return 1;
         }
     }

@@ -22,8 +22,9 @@ struct pf_worker {
     int64_t started;
     unsigned char *body; /* copy of the present claim's body */
     size_t body_room;
-    int crash_log;  /* a descriptor for the fault handler */
-    int delivering; /* the page is DONE, the result not yet out */
+    int crash_log;    /* a descriptor for the fault handler */
+    int delivering;   /* the page is DONE, the result not yet out */
+    uint64_t in_call; /* the sequence of the call we are in, 0 outside */
 };
 
 /* What the application sends for every worker; the descriptors come beside it, in this order. */
@@ -40,6 +41,13 @@ void pf__worker_close(pf_worker *worker);
 void pf__signals_deafen(sigset_t *ignored);
 /* In a newborn worker: what the application ignored is ignored, all else at its default. */
 void pf__signals_restore(const sigset_t *ignored);
+
+/* In a process that a task forked off a worker: it must not speak for the worker. */
+int pf__worker_is_copy(void);
+
+/* This process answers for its stacks with that page; and the answer, for a signal handler. */
+void pf__worker_answers(const pf_worker *worker);
+void pf__worker_answered(void);
 
 /* CAS READY to CLAIMED on the oldest task: 1, or 0 if there is none. */
 int pf__worker_take_ready(pf_worker *worker);

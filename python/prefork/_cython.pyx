@@ -73,16 +73,21 @@ cdef class CorePool:
             result = pf.pf_pool_zygote_started(self.pool, pid)
         check(result)
 
-    def submit(self, bytes body not None, bint tell, double limit):
+    def submit(self, bytes body not None, bint tell, double soft_limit, double limit,
+               double queue_limit, uint32_t retries):
         cdef const char *data = body
         cdef size_t size = len(body)
-        cdef int64_t ns = nanoseconds(limit)
-        cdef uint32_t flags = pf.PF_TELL if tell else 0
+        cdef pf.pf_task_options options
+        options.tell = tell
+        options.retries = retries
+        options.soft_limit = nanoseconds(soft_limit)
+        options.limit = nanoseconds(limit)
+        options.queue_limit = nanoseconds(queue_limit)
         # Without giving up the GIL if the pool is free, which it nearly always is.
-        cdef uint64_t task = pf.pf_pool_submit(self.pool, data, size, flags, ns, 0)
+        cdef uint64_t task = pf.pf_pool_submit(self.pool, data, size, &options, 0)
         if task == 0 and errno == EBUSY:
             with nogil:
-                task = pf.pf_pool_submit(self.pool, data, size, flags, ns, 1)
+                task = pf.pf_pool_submit(self.pool, data, size, &options, 1)
         if task == 0:
             PyErr_SetFromErrno(OSError)
         return task
@@ -229,6 +234,8 @@ cdef int fork_with_hooks(void *context) noexcept:
 
 cdef class CoreWorker:
     cdef pf.pf_worker *worker
+    cdef readonly uint64_t task
+    cdef uint32_t times_lost
 
     @property
     def slot(self):
@@ -241,6 +248,28 @@ cdef class CoreWorker:
     @property
     def crash_log(self):
         return pf.pf_worker_crash_log(self.worker)
+
+    def call(self, target, args, kwargs):
+        # Between these two no line of Python runs but the target's: only in there may a signal
+        # handler of ours raise, and it asks soft_limit.
+        pf.pf_worker_call_begins(self.worker)
+        try:
+            return target(*args, **kwargs) if kwargs else target(*args)
+        finally:
+            pf.pf_worker_call_ends(self.worker)
+
+    @property
+    def lost(self):
+        return self.times_lost
+
+    def soft_limit(self):
+        return pf.pf_worker_soft_limit(self.worker) * 1e-9
+
+    def extend(self, double seconds):
+        check(pf.pf_worker_extend(self.worker, nanoseconds(seconds)))
+
+    def answer_stacks_signal(self):
+        check(pf.pf_worker_answer_stacks_signal())
 
     def unblock_signals(self):
         pf.pf_worker_unblock(self.worker)
@@ -258,6 +287,8 @@ cdef class CoreWorker:
         while True:
             result = pf.pf_worker_claim(self.worker, &claim)
             if result == 1:
+                self.task = claim.id
+                self.times_lost = claim.lost
                 return PyBytes_FromStringAndSize(<char *>claim.body, claim.size)
             if result < 0 and errno == ESHUTDOWN:
                 return None

@@ -4,7 +4,6 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "prefork.h" nogil:
     enum:
         PF_FOREVER
-        PF_TELL
         PF_OK
         PF_ERROR
 
@@ -17,6 +16,13 @@ cdef extern from "prefork.h" nogil:
         uint32_t workers
         uint32_t tasks_per_worker
         int64_t term_grace
+
+    ctypedef struct pf_task_options:
+        int32_t tell
+        uint32_t retries
+        int64_t soft_limit
+        int64_t limit
+        int64_t queue_limit
 
     ctypedef struct pf_event:
         int type
@@ -67,14 +73,15 @@ cdef extern from "prefork.h" nogil:
         uint64_t id
         const void *body
         size_t size
+        uint32_t lost
 
     void pf_event_clear(pf_event *event)
     pf_pool *pf_pool_new(const pf_options *options)
     void pf_pool_free(pf_pool *pool)
     int pf_pool_zygote_prepare(pf_pool *pool)
     int pf_pool_zygote_started(pf_pool *pool, int pid)
-    uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size, uint32_t flags,
-                            int64_t limit, int may_block)
+    uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
+                            const pf_task_options *options, int may_block)
     int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint64_t rouses)
     uint64_t pf_pool_rouses(const pf_pool *pool)
     void pf_pool_rouse(pf_pool *pool)
@@ -96,6 +103,11 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_find_task(pf_pool *pool, uint64_t task)
 
     int pf_worker_crash_log(const pf_worker *worker)
+    int pf_worker_answer_stacks_signal()
+    void pf_worker_call_begins(pf_worker *worker)
+    void pf_worker_call_ends(pf_worker *worker)
+    int64_t pf_worker_soft_limit(const pf_worker *worker)
+    int pf_worker_extend(pf_worker *worker, int64_t ns)
     uint32_t pf_worker_slot(const pf_worker *worker)
     uint64_t pf_worker_generation(const pf_worker *worker)
     void pf_worker_unblock(pf_worker *worker)

@@ -107,9 +107,12 @@ static inline pf_pool *make_pool(uint32_t workers, uint32_t tasks_per_worker)
 
 /* ---- the application ----------------------------------------------------------------------- */
 
+enum { TELL = 1 };
+
 static inline uint64_t submit(pf_pool *pool, const char *text, uint32_t flags, int64_t limit)
 {
-    uint64_t id = pf_pool_submit(pool, text, strlen(text), flags, limit, 1);
+    pf_task_options options = {.tell = flags & TELL, .limit = limit};
+    uint64_t id = pf_pool_submit(pool, text, strlen(text), &options, 1);
     CHECK(id != 0);
     return id;
 }

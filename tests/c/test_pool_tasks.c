@@ -34,7 +34,7 @@ TEST(many_tasks_each_settled_once)
     pf_pool *pool = make_pool(3, 0);
     for (int i = 0; i < COUNT; i++) {
         int body[2] = {'e', i}; /* little-endian: the first byte is the command */
-        ids[i] = pf_pool_submit(pool, body, sizeof body, 0, 0, 1);
+        ids[i] = pf_pool_submit(pool, body, sizeof body, NULL, 1);
         CHECK(ids[i] != 0);
     }
     for (int left = COUNT; left > 0;) {
@@ -66,7 +66,7 @@ TEST(large_bodies_both_ways)
     large[0] = 'e';
     uint64_t ids[4];
     for (int i = 0; i < 4; i++)
-        ids[i] = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        ids[i] = pf_pool_submit(pool, large, SIZE, NULL, 1);
     for (int i = 0; i < 4; i++) {
         pf_event event = await(pool, PF_EVENT_DONE, 0);
         int known = 0;
@@ -86,7 +86,7 @@ TEST(accepted_comes_before_done)
 {
     pf_pool *pool = make_pool(1, 0);
     for (int i = 0; i < 200; i++) {
-        uint64_t id = submit(pool, "e", PF_TELL, 0);
+        uint64_t id = submit(pool, "e", TELL, 0);
         pf_event events[8];
         int told = 0, done = 0;
         while (!done) {
@@ -109,7 +109,7 @@ TEST(accepted_comes_before_done)
 TEST(cancel_before_and_after_the_beginning)
 {
     pf_pool *pool = make_pool(1, 0);
-    uint64_t first = submit(pool, "sleep", PF_TELL, 0), second = submit(pool, "e", 0, 0);
+    uint64_t first = submit(pool, "sleep", TELL, 0), second = submit(pool, "e", 0, 0);
     pf_event event = await(pool, PF_EVENT_ACCEPTED, first);
     CHECK_EQ(pf_pool_find_task(pool, first), event.pid);
     CHECK_EQ(pf_pool_cancel(pool, first), 0);
@@ -136,7 +136,7 @@ TEST(cancel_while_a_large_body_is_on_its_way)
     char *large = calloc(1, SIZE);
     await_alive(pool, 1);
     for (int i = 0; i < 300; i++) {
-        uint64_t id = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        uint64_t id = pf_pool_submit(pool, large, SIZE, NULL, 1);
         struct timespec spin = {0, i * 1000};
         nanosleep(&spin, NULL);
         int done = pf_pool_cancel(pool, id);
@@ -156,7 +156,7 @@ TEST(cancel_after_the_claim_and_before_the_call)
     await_alive(pool, 1);
     expect(pool, submit(pool, "e", 0, 0), PF_OK);
     for (int i = 0; i < 20; i++) {
-        uint64_t id = pf_pool_submit(pool, large, SIZE, 0, 0, 1);
+        uint64_t id = pf_pool_submit(pool, large, SIZE, NULL, 1);
         await_sleep(await_claim(pool, id));
         CHECK_EQ(pf_pool_cancel(pool, id), 1);
         expect(pool, id, PF_CANCELLED);

@@ -13,7 +13,7 @@ TEST(a_worker_killed_while_running_loses_its_task_only)
 {
     pf_pool *pool = make_pool(2, 0);
     for (int i = 0; i < 5; i++) {
-        uint64_t id = submit(pool, "sleep", PF_TELL, 0);
+        uint64_t id = submit(pool, "sleep", TELL, 0);
         pf_event event = await(pool, PF_EVENT_ACCEPTED, id);
         CHECK_EQ(kill(event.pid, SIGKILL), 0);
         event = await(pool, PF_EVENT_DONE, id);
@@ -67,7 +67,7 @@ TEST(the_standby_takes_over)
             CHECK_EQ(pf_pool_describe(pool, &info), 0);
         } while (info.standby == 0);
         pid_t standby = info.standby;
-        uint64_t id = submit(pool, "sleep", PF_TELL, 0);
+        uint64_t id = submit(pool, "sleep", TELL, 0);
         pf_event event = await(pool, PF_EVENT_ACCEPTED, id);
         CHECK_EQ(kill(info.zygote, SIGKILL), 0);
         event = await(pool, PF_EVENT_ZYGOTE_LOST, 0);
@@ -100,7 +100,7 @@ TEST(retire_finishes_what_was_submitted)
     for (int i = 0; i < 50; i++)
         submit(pool, "m\x02", 0, 0);
     CHECK_EQ(pf_pool_retire(pool, 0), 0);
-    CHECK_EQ(pf_pool_submit(pool, "e", 1, 0, 0, 1), 0);
+    CHECK_EQ(pf_pool_submit(pool, "e", 1, NULL, 1), 0);
     CHECK_EQ(errno, ESHUTDOWN);
     for (int i = 0; i < 50; i++)
         expect(pool, 0, PF_OK);
@@ -111,9 +111,9 @@ TEST(retire_finishes_what_was_submitted)
 TEST(terminate_settles_everything_as_terminated)
 {
     pf_pool *pool = make_pool(2, 0);
-    uint64_t running = submit(pool, "sleep", PF_TELL, 0);
+    uint64_t running = submit(pool, "sleep", TELL, 0);
     (void)await(pool, PF_EVENT_ACCEPTED, running);
-    running = submit(pool, "sleep", PF_TELL, 0);
+    running = submit(pool, "sleep", TELL, 0);
     (void)await(pool, PF_EVENT_ACCEPTED, running);
     for (int i = 0; i < 20; i++)
         submit(pool, "e", 0, 0);
@@ -132,7 +132,7 @@ TEST(a_forked_copy_of_the_application_is_dead)
     if (pid == 0) {
         pf_event event;
         pf_pool_info info;
-        CHECK(pf_pool_submit(pool, "e", 1, 0, 0, 1) == 0 && errno == ECHILD);
+        CHECK(pf_pool_submit(pool, "e", 1, NULL, 1) == 0 && errno == ECHILD);
         CHECK(pf_pool_poll(pool, &event, 1, 0, 0) == -1 && errno == ECHILD);
         CHECK(pf_pool_describe(pool, &info) == -1 && errno == ECHILD);
         CHECK(pf_pool_fd(pool) == -1 && errno == ECHILD);
@@ -149,9 +149,9 @@ TEST(a_pool_without_zygote_says_so)
 {
     pf_options options = {.workers = 1};
     pf_pool *pool = pf_pool_new(&options);
-    CHECK(pf_pool_submit(pool, "e", 1, 0, 0, 1) == 0 && errno == ENOTCONN);
+    CHECK(pf_pool_submit(pool, "e", 1, NULL, 1) == 0 && errno == ENOTCONN);
     CHECK(pf_pool_zygote_prepare(pool) >= 0);
     CHECK_EQ(pf_pool_zygote_started(pool, -1), 0);
-    CHECK(pf_pool_submit(pool, "e", 1, 0, 0, 1) == 0 && errno == ENOTCONN);
+    CHECK(pf_pool_submit(pool, "e", 1, NULL, 1) == 0 && errno == ENOTCONN);
     pf_pool_free(pool);
 }

@@ -234,7 +234,7 @@ static void cancel(struct pf__task *task)
                                               &loading, pf__word(task->seq, 0, PF_REVOKED));
     }
     if (done)
-        pf__supervisor_withdrawn(&side.sup, task);
+        pf__supervisor_withdrawn(&side.sup, task, PF_VERDICT_CANCELLED);
 }
 
 TEST_SLOW(threads_race_in_all_roles, 60)

@@ -118,11 +118,11 @@ TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
     pf__supervisor_stalled(&sup, 5000 * ms);
     for (int64_t at = begun + 100 * ms; at < begun + 5100 * ms; at += 100 * ms) {
         pf__supervisor_time(&sup, at);
-        pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun);
+        pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun, 0);
         CHECK_EQ(count(PF_ORDER_CONDEMN), 0);
     }
     pf__supervisor_time(&sup, begun + 5100 * ms);
-    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun);
+    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun, 0);
     CHECK_EQ(count(PF_ORDER_CONDEMN), 1);
 }
 

@@ -110,7 +110,7 @@ void oracle_at_rest(void)
             continue;
         MUST(!pf__results_pending(&child->board) && !is_left_waiting(process));
         const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
-        MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING || !truth->tell ||
-             truth->told || truth->settled);
+        MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING ||
+             !truth->options.tell || truth->told || truth->settled);
     }
 }

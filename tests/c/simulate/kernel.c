@@ -178,7 +178,14 @@ static int send_signal(struct process *process, int signal)
         errno = ESRCH;
         return process == NULL ? -1 : 0;
     }
+    if (signal == PF_SOFT_SIGNAL)
+        return 0;
     oracle_signal(process);
+    if (signal == PF_STACKS_SIGNAL) {
+        if (once_in(2) && process->segment != NULL)
+            atomic_store(&process->segment->answered, pf__word_seq(process->segment->page));
+        return 0;
+    }
     if (signal == SIGKILL || !process->deaf_to_term)
         process->doomed = true;
     return 0;

@@ -63,7 +63,19 @@ static bool is_being_copied(uint64_t word)
 /* Tasks that are put back go in front, so the first one of the queue says whether there are any. */
 static bool is_put_back(const struct pf__task *task)
 {
-    return task != NULL && task->put_back > 0;
+    return task != NULL && (task->put_back > 0 || task->attempts > 0);
+}
+
+/* Its worker died in it, and that is made good. */
+static void called_again(struct truth *truth)
+{
+    const struct process *process = truth->begun ? process_find(truth->pid) : NULL;
+    MUST(process == NULL || process->dead);
+    MUST(!truth->delivered && !truth->condemned);
+    MUST(++truth->losses <= truth->options.retries);
+    truth->begun = truth->ended = truth->softened = false;
+    truth->published = 0;
+    seen.retried++;
 }
 
 static void published(uint64_t before, uint64_t after)
@@ -75,10 +87,13 @@ static void published(uint64_t before, uint64_t after)
     MUST(pf__word_state(before) != PF_CLAIMED || !is_being_copied(before));
     number_of_seq[seq % SEQUENCES] = number_of(body->id);
     struct truth *truth = truth_of_seq(seq);
-    MUST(!truth->begun && !truth->settled && !truth->cancelled);
+    if (truth->begun || truth->published == 1 + PF_MAX_PUT_BACK)
+        called_again(truth);
+    MUST(!truth->settled && !truth->cancelled);
     uint64_t number = (uint64_t)(truth - truths);
-    MUST(truth->published > 0 || number > newest); /* in the order of submission */
-    MUST(truth->published > 0 || !is_put_back(pool->sup.queue.first));
+    bool again = truth->published > 0 || truth->losses > 0;
+    MUST(again || number > newest); /* in the order of submission */
+    MUST(again || !is_put_back(pool->sup.queue.first));
     newest = number > newest ? number : newest;
     MUST(++truth->published <= 1 + PF_MAX_PUT_BACK);
     seen.put_back += truth->published > 1;
@@ -181,11 +196,11 @@ void oracle_observe(struct process *who)
 
 /* ---- what the application does and is told ------------------------------------------------- */
 
-uint64_t oracle_submit(uint32_t flags, int64_t limit)
+uint64_t oracle_submit(const pf_task_options *options)
 {
     if (truth_count + 1 == TASKS)
         return 0;
-    truths[++truth_count] = (struct truth){.tell = (flags & PF_TELL) != 0, .limit = limit};
+    truths[++truth_count] = (struct truth){.options = *options, .submitted_at = now};
     return truth_count;
 }
 
@@ -219,8 +234,10 @@ uint64_t oracle_some_task(void)
 
 void oracle_cancelled(uint64_t id)
 {
-    MUST(!truth_of(id)->begun);
-    truth_of(id)->cancelled = true;
+    struct truth *truth = truth_of(id);
+    MUST(!truth->begun || truth->losses < truth->options.retries);
+    truth->begun = false; /* that call is forgotten, with its worker */
+    truth->cancelled = true;
 }
 
 int64_t oracle_called(uint64_t number, uint64_t id)
@@ -229,7 +246,7 @@ int64_t oracle_called(uint64_t number, uint64_t id)
     MUST(number > 0 && number <= truth_count);
     MUST(truths[number].begun && truths[number].pid == current->pid);
     MUST(truths[number].id == id || truths[number].id == 0);
-    return truths[number].limit;
+    return truths[number].options.limit;
 }
 
 /* Some tasks no worker survives while it loads them: else none would be put back three times. */
@@ -261,7 +278,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
     seen.outcomes[event->outcome]++;
     MUST(!truth->cancelled || event->outcome == PF_CANCELLED);
     MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED);
-    MUST(!truth->tell || truth->told || !truth->begun || terminated);
+    MUST(!truth->options.tell || truth->told || !truth->begun || terminated);
     switch (event->outcome) {
     case PF_OK:
     case PF_ERROR:
@@ -270,16 +287,23 @@ static void task_ended(const pf_event *event, struct truth *truth)
         break;
     case PF_LOST:
         MUST(truth->begun || truth->published == 1 + PF_MAX_PUT_BACK);
+        MUST(truth->losses == truth->options.retries);
         MUST(!truth->delivered);
         MUST(!truth->begun || event->pid == truth->pid);
         seen.given_up += !truth->begun;
         break;
     case PF_TIMED_OUT:
-        MUST(truth->condemned && truth->limit > 0 && now - truth->begun_at >= truth->limit);
+        MUST(truth->condemned && truth->options.limit > 0 &&
+             now - truth->begun_at >= truth->options.limit);
         MUST(event->pid == truth->pid);
         break;
     case PF_CANCELLED:
         MUST(!truth->begun);
+        break;
+    case PF_EXPIRED:
+        MUST(!truth->begun || truth->losses < truth->options.retries);
+        MUST(truth->options.queue_limit > 0 &&
+             now - truth->submitted_at >= truth->options.queue_limit);
         break;
     default:
         MUST(event->outcome == PF_TERMINATED && (truth->condemned || terminated));
@@ -294,9 +318,22 @@ void oracle_event(const pf_event *event)
     switch (event->type) {
     case PF_EVENT_ACCEPTED:
         truth = truth_of(event->task);
-        MUST(truth->tell && truth->begun && !truth->told && !truth->settled);
-        MUST(event->at == truth->begun_at && event->pid == truth->pid);
+        MUST(truth->options.tell && !truth->told && !truth->settled);
+        MUST(truth->losses > 0 || truth->cancelled ||
+             (event->at == truth->begun_at && event->pid == truth->pid));
+        MUST(truth->losses > 0 || truth->begun || truth->cancelled);
         truth->told = true;
+        break;
+    case PF_EVENT_SOFT_LIMIT:
+        truth = truth_of(event->task);
+        MUST(truth->options.soft_limit > 0 && !truth->settled);
+        if (truth->losses > 0) /* it may be of the call before */
+            break;
+        MUST(truth->begun && !truth->softened);
+        MUST(event->pid == truth->pid && event->at == truth->begun_at);
+        MUST(now - truth->begun_at >= truth->options.soft_limit);
+        truth->softened = true;
+        seen.softened++;
         break;
     case PF_EVENT_DONE:
         task_ended(event, truth_of(event->task));
@@ -329,9 +366,11 @@ void oracle_end(void)
 void oracle_print(void)
 {
     printf("ok %llu, error %llu, lost %llu (unbegun %llu), timed out %llu, terminated %llu, "
-           "cancelled %llu (revoked %llu)\nput back %llu, bodies outside %llu, slots burned %llu, "
+           "cancelled %llu (revoked %llu), expired %llu, called again %llu\n"
+           "softened %llu, put back %llu, bodies outside %llu, slots burned %llu, "
            "waits for space %llu, deaf %llu\n",
            seen.outcomes[PF_OK], seen.outcomes[PF_ERROR], seen.outcomes[PF_LOST], seen.given_up,
            seen.outcomes[PF_TIMED_OUT], seen.outcomes[PF_TERMINATED], seen.outcomes[PF_CANCELLED],
-           seen.revoked, seen.put_back, seen.outside, seen.burned, seen.full, seen.deaf);
+           seen.revoked, seen.outcomes[PF_EXPIRED], seen.retried, seen.softened, seen.put_back,
+           seen.outside, seen.burned, seen.full, seen.deaf);
 }

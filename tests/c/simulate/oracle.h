@@ -6,13 +6,16 @@
 
 struct truth {
     uint64_t id;
-    int64_t begun_at, limit;
-    int pid, published;
-    bool tell, told, begun, ended, delivered, condemned, cancelled, settled;
+    pf_task_options options;
+    int64_t submitted_at, begun_at;
+    int pid, published; /* how often, since the last loss */
+    uint32_t losses;    /* that were made good */
+    bool told, begun, ended, delivered, softened, condemned, cancelled, settled;
 };
 
 struct seen {
-    unsigned long long outcomes[6], put_back, given_up, burned, revoked, outside, full, deaf;
+    unsigned long long outcomes[7], retried, softened, put_back, given_up, burned,
+        revoked, outside, full, deaf;
 };
 
 extern struct truth truths[TASKS]; /* by number, from 1 */

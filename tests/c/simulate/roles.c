@@ -152,13 +152,16 @@ static void submit(void)
     unsigned char body[BODY_MOST];
     size_t size =
         8 + draw(once_in(large) ? BODY_MOST - 8 : BODY_ROOM - sizeof(struct pf__body) - 7);
-    uint32_t flags = once_in(3) ? PF_TELL : 0;
-    int64_t limit = once_in(3) ? (int64_t)(1 + draw(20)) * ms : 0;
-    uint64_t number = oracle_submit(flags, limit);
+    pf_task_options options = {.tell = once_in(3),
+                               .retries = once_in(4) ? (uint32_t)draw(3) : 0,
+                               .soft_limit = once_in(4) ? (int64_t)(1 + draw(15)) * ms : 0,
+                               .limit = once_in(3) ? (int64_t)(1 + draw(20)) * ms : 0,
+                               .queue_limit = once_in(5) ? (int64_t)(1 + draw(20)) * ms : 0};
+    uint64_t number = oracle_submit(&options);
     if (number == 0)
         return;
     fill(body, size, number);
-    uint64_t id = pf_pool_submit(pool, body, size, flags, limit, 1);
+    uint64_t id = pf_pool_submit(pool, body, size, &options, 1);
     MUST(id != 0);
     oracle_submitted(number, id);
     oracle_returned();

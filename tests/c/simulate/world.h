@@ -147,7 +147,7 @@ void abandon_pool(void); /* after a failure */
 void oracle_start(void);
 void oracle_watch(void); /* from now on */
 void oracle_end(void);
-uint64_t oracle_submit(uint32_t flags, int64_t limit); /* the number of a new task */
+uint64_t oracle_submit(const pf_task_options *options); /* the number of a new task */
 void oracle_submitted(uint64_t number, uint64_t id);
 void oracle_cancelled(uint64_t id);
 uint64_t oracle_some_task(void);                     /* an id, perhaps of one that has ended; 0 */

@@ -1,0 +1,50 @@
+/* A worker's side of limits: which call it is in, whether its time is up, how much more it wants.
+ */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include <errno.h>
+
+static struct pf__segment *answering; /* of this process, for a signal handler */
+
+void pf__worker_answers(const pf_worker *worker)
+{
+    answering = worker->board.segment;
+}
+
+void pf__worker_answered(void)
+{
+    if (answering == NULL || pf__worker_is_copy())
+        return;
+    uint64_t page = atomic_load_explicit(&answering->page, memory_order_relaxed);
+    atomic_store_explicit(&answering->answered, pf__word_seq(page), memory_order_release);
+}
+
+void pf_worker_call_begins(pf_worker *worker)
+{
+    worker->in_call = worker->seq;
+}
+
+void pf_worker_call_ends(pf_worker *worker)
+{
+    worker->in_call = 0;
+}
+
+int64_t pf_worker_soft_limit(const pf_worker *worker)
+{
+    const struct pf__segment *segment = worker->board.segment;
+    if (pf__worker_is_copy() || worker->in_call == 0 ||
+        atomic_load_explicit(&segment->softened, memory_order_acquire) != worker->in_call)
+        return 0;
+    return atomic_load_explicit(&segment->soft_limit, memory_order_relaxed);
+}
+
+int pf_worker_extend(pf_worker *worker, int64_t ns)
+{
+    if (pf__worker_is_copy() || worker->in_call == 0) {
+        errno = ESRCH;
+        return -1;
+    }
+    atomic_fetch_add(&worker->board.segment->extended, ns);
+    return 0;
+}
