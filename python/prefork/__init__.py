@@ -6,7 +6,10 @@ from .errors import (
     InitializerError,
     OutOfMemory,
     PoolClosed,
+    QuarantinedTask,
+    QueueTimeout,
     RemoteError,
+    SoftTimeLimitExceeded,
     TimeLimitExceeded,
     TimeoutError,
     WorkerExited,
@@ -14,6 +17,7 @@ from .errors import (
     WorkerLostError,
 )
 from .facts import Worker
+from .inside import CurrentTask, current_task, extend_deadline
 from .maps import MapIterator
 from .pool import TaskPool
 from .semaphore import Semaphore
@@ -22,12 +26,16 @@ from .task import Task
 __version__ = _version("prefork")
 
 __all__ = [
+    "CurrentTask",
     "InitializerError",
     "MapIterator",
     "OutOfMemory",
     "PoolClosed",
+    "QuarantinedTask",
+    "QueueTimeout",
     "RemoteError",
     "Semaphore",
+    "SoftTimeLimitExceeded",
     "Task",
     "TaskPool",
     "TimeLimitExceeded",
@@ -37,4 +45,6 @@ __all__ = [
     "WorkerKilled",
     "WorkerLostError",
     "__version__",
+    "current_task",
+    "extend_deadline",
 ]

@@ -7,9 +7,17 @@ from ._cython import CorePool, CoreWorker, run_zygote
 __all__ = ["CorePool", "CoreWorker", "run_zygote"]
 
 # Event types and outcomes, as in prefork.h.
-ACCEPTED, DONE, WORKER_UP, WORKER_EXITED, WORKER_FAILED, SPAWN_FAILED, ZYGOTE_LOST, OUTSIDER = (
-    range(8)
-)
-OK, ERROR, LOST, TIMED_OUT, TERMINATED, CANCELLED = range(6)
+(
+    ACCEPTED,
+    SOFT_LIMIT,
+    DONE,
+    WORKER_UP,
+    WORKER_EXITED,
+    WORKER_FAILED,
+    SPAWN_FAILED,
+    ZYGOTE_LOST,
+    OUTSIDER,
+) = range(9)
+OK, ERROR, LOST, TIMED_OUT, TERMINATED, CANCELLED, EXPIRED = range(7)
 EXIT_UNASKED, EXIT_RETIRED, EXIT_KILLED = range(3)
 WORKER_STATES = ("spawning", "starting", "idle", "running", "retiring", "ending")

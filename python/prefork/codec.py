@@ -14,7 +14,8 @@ from typing import Any
 
 from .errors import RemoteError
 
-Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None]
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, Any]
+Caller = Callable[[Callable[..., Any], tuple[Any, ...], "dict[str, Any] | None"], Any]
 
 Outcome = tuple[bool, Any]  # of one item: (True, its result) or (False, what it raised, encoded)
 
@@ -37,10 +38,13 @@ def name_of(target: Callable[..., Any]) -> str:
 
 
 def encode_call(
-    target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    target: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None,
+    correlation_id: str | None = None,
 ) -> bytes:
     """Raises whatever pickling raises."""
-    return pickle.dumps((target, args, kwargs), _PROTOCOL)
+    return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)
 
 
 def decode_call(data: bytes) -> Call:
@@ -58,11 +62,15 @@ def decode_call(data: bytes) -> Call:
         ) from error
 
 
-def run_call(data: bytes) -> tuple[int, bytes]:
-    """Decodes and makes a call, and encodes its outcome: never raises."""
+def run_call(
+    data: bytes, call: Caller, announce: Callable[[Callable[..., Any], Any], object]
+) -> tuple[int, bytes]:
+    """Decodes a call, has `call` make it, and encodes its outcome: never raises. `announce` is told
+    the function and the correlation id first."""
     try:
-        target, args, kwargs = decode_call(data)
-        result = target(*args, **kwargs) if kwargs else target(*args)
+        target, args, kwargs, correlation_id = decode_call(data)
+        announce(target, correlation_id)
+        result = call(target, args, kwargs)
     except BaseException as error:
         return ERROR, encode_exception(error)
     return encode_result(result)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from . import _core, codec
 from .errors import (
     InitializerError,
-    TimeLimitExceeded,
     WorkerEnd,
     lost_error,
+    queue_timeout,
     readable_stack,
     signal_name,
+    time_limit,
 )
 from .machine import OomKills
 
@@ -56,6 +57,7 @@ class Delivery:
         self._handlers: dict[int, Callable[[Event], None]] = {
             _core.DONE: self._task_ended,
             _core.ACCEPTED: self._task_accepted,
+            _core.SOFT_LIMIT: self._task_softened,
             _core.WORKER_UP: self._worker_up,
             _core.WORKER_EXITED: self._worker_exited,
             _core.WORKER_FAILED: self._worker_failed,
@@ -126,6 +128,11 @@ class Delivery:
         task._accepted_by = event[4]
         if task._accept_callback is not None:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
+
+    def _task_softened(self, event: Event) -> None:
+        task = self.tasks.get(event[2])
+        if task is not None and task._timeout_callback is not None:
+            self.callbacks.append((task._call_timed_out, (True,)))
 
     def _task_ended(self, event: Event) -> None:
         task = self.tasks.pop(event[2], None)
@@ -202,14 +209,11 @@ class Delivery:
         runtime = time.monotonic() - at if at else None
         if outcome == _core.CANCELLED:
             return None, task._cancelled_by
+        stack = readable_stack((data or b"").decode(errors="replace"))
+        if outcome == _core.EXPIRED:
+            return None, queue_timeout(task.id, task.name, task._queue_limit)
         if outcome == _core.TIMED_OUT:
-            limit = TimeLimitExceeded(
-                f"{task.name} ran longer than its limit of {task._limit} s; "
-                f"its worker {pid} was killed"
-            )
-            limit.limit, limit.pid, limit.runtime = task._limit, pid, runtime
-            limit.task_id, limit.task_name = task.id, task.name
-            return None, limit
+            return None, time_limit(task.id, task.name, task._limit, pid, runtime, stack)
         killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL and not zygote_lost
         end = WorkerEnd(
             pid=pid,
@@ -219,9 +223,9 @@ class Delivery:
             terminated=outcome == _core.TERMINATED,
             out_of_memory=killed and self._oom_kills.claim(),
             peak_rss=peak_rss,
-            stack=readable_stack((data or b"").decode(errors="replace")),
+            stack=stack,
         )
-        lost = lost_error(task.name, end)
+        lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
         lost.task_id, lost.task_name = task.id, task.name
         return None, lost
 

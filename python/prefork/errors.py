@@ -82,12 +82,42 @@ class WorkerExited(WorkerLostError):
     """The worker ended by itself (`os._exit`, a crash handler) in the middle of a task."""
 
 
+class QuarantinedTask(WorkerLostError):
+    """The task was lost as often as `retries` allows, and once more: it is not called again. What
+    became of its last worker is in the attributes."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.attempts: int = 0  #: how often it was called, each time losing a worker
+
+
 class TimeLimitExceeded(_TaskEnded):
     """The task ran longer than its `timeout`, and its worker was killed. Not a TimeoutError."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.limit: float | None = None  #: seconds
+        self.stack: str | None = None  #: Python's, of all threads, when the time was up
+
+
+class QueueTimeout(_TaskEnded):
+    """No worker began the task within its `queue_timeout`. Not a TimeoutError."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.limit: float | None = None  #: seconds
+
+
+class SoftTimeLimitExceeded(Exception):
+    """Raised inside a task, in its main thread, that runs longer than its `soft_timeout`: it may
+    catch it, tidy up and return. Not a TimeoutError."""
+
+    def __init__(self, message: str = "", limit: float | None = None) -> None:
+        super().__init__(message, limit)
+        self.limit = limit  #: seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class InitializerError(RuntimeError):
@@ -131,10 +161,35 @@ class WorkerEnd:
         return self.status >> 8 if self.status >= 0 else None
 
 
-def lost_error(name: str, end: WorkerEnd) -> WorkerLostError:
-    """The error of a task whose worker ended."""
+def time_limit(
+    task_id: Any, name: str, limit: float | None, pid: int, runtime: float | None, stack: str
+) -> TimeLimitExceeded:
+    """The error of a task that was killed for running too long."""
+    message = f"{name} ran longer than its limit of {limit} s; its worker {pid} was killed"
+    error = TimeLimitExceeded(f"{message}\n{stack}" if stack else message)
+    error.task_id, error.task_name = task_id, name
+    error.limit, error.pid, error.runtime = limit, pid, runtime
+    error.stack = stack or None
+    return error
+
+
+def queue_timeout(task_id: Any, name: str, limit: float | None) -> QueueTimeout:
+    """The error of a task that waited too long."""
+    error = QueueTimeout(f"no worker began {name} within {limit} s")
+    error.task_id, error.task_name, error.limit = task_id, name, limit
+    return error
+
+
+def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
+    """The error of a task whose worker ended, `retries` times before."""
     kind, message = _explained(name, end)
     error = kind(message)
+    if retries > 0:
+        error = QuarantinedTask(
+            f"{name} was called {retries + 1} times, and each time its worker was lost; "
+            f"the last time: {message}"
+        )
+        error.attempts = retries + 1
     error.pid = end.pid or None
     error.runtime = end.runtime
     error.zygote_lost = end.zygote_lost

@@ -54,7 +54,7 @@ def info_of(pool: TaskPool) -> dict[str, Any]:
         "processes": [worker.pid for worker in workers_of(pool)] if pool._started else [],
         "max-tasks-per-child": pool._maxtasksperchild or "N/A",
         "put-guarded-by-semaphore": pool.putlocks,
-        "timeouts": (0, pool._timeout or 0),
+        "timeouts": (pool._soft_timeout or 0, pool._timeout or 0),
         "start-method": pool._start_method,
     }
 

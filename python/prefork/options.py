@@ -8,6 +8,7 @@ import operator
 from typing import Any
 
 MAX_WORKERS = 4095
+MOST_RETRIES = 60000
 OTHER_NAMES = dict.fromkeys(
     ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
 )
@@ -37,6 +38,16 @@ def checked_count(name: str, count: int | None) -> int | None:
     if not 1 <= count < 1 << 32:
         raise ValueError(f"{name} must be at least 1, not {count}")
     return count
+
+
+def checked_retries(on_lost: str, retries: int) -> int:
+    """How often a lost task is called again. Raises ValueError, and TypeError for no integer."""
+    if on_lost not in ("fail", "retry"):
+        raise ValueError(f'on_lost must be "fail" or "retry", not {on_lost!r}')
+    retries = operator.index(retries)
+    if not 0 <= retries <= MOST_RETRIES:
+        raise ValueError(f"retries must be between 0 and {MOST_RETRIES}, not {retries}")
+    return retries if on_lost == "retry" else 0
 
 
 def check_seconds(name: str, seconds: float | None) -> None:

@@ -36,6 +36,7 @@ from .options import (
     check_seconds,
     checked_count,
     checked_limit,
+    checked_retries,
     unknown_option,
 )
 from .semaphore import Semaphore
@@ -55,11 +56,12 @@ class TaskPool(Lifecycle):
     types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit.
-    `timeout`: seconds that a task may run. `maxtasksperchild`: tasks after which a worker is
-    replaced. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and
-    `release()`, and is released exactly once for every task of `apply_async`, also for one that
-    did not wait for it (then whoever called has acquired it). `start_method`: "fork" or "exec".
-    `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
+    `timeout`: seconds that a task may run, then its worker is killed. `soft_timeout`: seconds after
+    which SoftTimeLimitExceeded is raised inside the task. `maxtasksperchild`: tasks after which a
+    worker is replaced. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
+    and `release()`, and is released exactly once for every task of `apply_async`, also for one
+    that did not wait for it (then whoever called has acquired it). `start_method`: "fork" or
+    "exec". `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
 
     ============================  =============================================================
     call                          outcome
@@ -85,6 +87,7 @@ class TaskPool(Lifecycle):
         initargs: Iterable[Any] = (),
         on_process_exit: Callable[[int, int], object] | None = None,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
         maxtasksperchild: int | None = None,
         semaphore: Any = None,
         start_method: str | None = None,
@@ -97,6 +100,7 @@ class TaskPool(Lifecycle):
         limit = usable_cpus() if limit is None else checked_limit(limit)
         maxtasksperchild = checked_count("maxtasksperchild", maxtasksperchild)
         check_seconds("timeout", timeout)
+        check_seconds("soft_timeout", soft_timeout)
         check_callable(initializer=initializer, on_process_exit=on_process_exit)
         check_has(semaphore, "semaphore", "acquire", "release")
         check_has(logger, "logger", "warning")
@@ -111,6 +115,7 @@ class TaskPool(Lifecycle):
         self.callbacks_propagate = tuple(callbacks_propagate)
         self.app = app
         self._timeout = timeout
+        self._soft_timeout = soft_timeout
         self._semaphore: Any = Semaphore(limit) if semaphore is None else semaphore
         self._semaphore_is_ours = semaphore is None
 
@@ -138,18 +143,30 @@ class TaskPool(Lifecycle):
         timeout_callback: Callable[[bool, float], object] | None = None,
         callbacks_propagate: Sequence[type[BaseException]] | None = None,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
+        queue_timeout: float | None = None,
+        on_lost: str = "fail",
+        retries: int = 1,
         correlation_id: str | None = None,
         waitforslot: bool | None = None,
     ) -> Task[R]:
         """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError,
-        and ValueError for a `timeout` that is not positive.
+        and ValueError for an option that cannot be.
+
+        `timeout` and `soft_timeout` are the task's own limits, in place of the pool's.
+        `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.
+        `on_lost="retry"`: if its worker dies, it is called again, up to `retries` times; only for
+        functions that may run more than once. A task that loses a worker each time ends with
+        QuarantinedTask.
 
         Callbacks get: `callback(result)`, `error_callback(exception)`, `accept_callback(pid, at)`
         when the task begins (`at` as of time.monotonic()), `timeout_callback(soft, seconds)` when
-        it was killed for running longer than `timeout` seconds. With `putlocks` it waits for a
-        slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
+        it has run longer than `soft_timeout` (soft) or `timeout` seconds. With `putlocks` it waits
+        for a slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
         check_seconds("timeout", timeout)
+        check_seconds("soft_timeout", soft_timeout)
+        check_seconds("queue_timeout", queue_timeout)
         propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
         self.on_apply(target, args)
         return self._submit(
@@ -157,6 +174,9 @@ class TaskPool(Lifecycle):
             tuple(args),
             kwargs,
             timeout=timeout,
+            soft_timeout=soft_timeout,
+            queue_limit=queue_timeout,
+            retries=checked_retries(on_lost, retries),
             takes_slot=True,
             waits=waitforslot is not False,
             callback=callback,
@@ -175,6 +195,9 @@ class TaskPool(Lifecycle):
         *,
         name: str | None = None,
         timeout: float | None = None,
+        soft_timeout: float | None = None,
+        queue_limit: float | None = None,
+        retries: int = 0,
         takes_slot: bool = False,
         waits: bool = True,
         completed: Any = None,
@@ -183,16 +206,20 @@ class TaskPool(Lifecycle):
     ) -> Task[Any]:
         self._check_usable()
         limit = self._timeout if timeout is None else timeout
-        body = codec.encode_call(target, args, kwargs)
+        soft = self._soft_timeout if soft_timeout is None else soft_timeout
+        body = codec.encode_call(target, args, kwargs, correlation_id)
         if name is None:
             name = codec.name_of(target)
-        task: Task[Any] = Task(self, name, correlation_id, limit=limit, **options)
+        options.update(limit=limit, soft_limit=soft, queue_limit=queue_limit, retries=retries)
+        task: Task[Any] = Task(self, name, correlation_id, **options)
         task._completed = completed
         took = takes_slot and self._take_slot(waits)
         task._holds_slot = took or (takes_slot and not self._semaphore_is_ours)
         tell = task._accept_callback is not None
         try:
-            task._number = self._core.submit(body, tell, limit or 0.0)
+            task._number = self._core.submit(
+                body, tell, soft or 0.0, limit or 0.0, queue_limit or 0.0, retries
+            )
         except OSError as error:
             if took:
                 self._semaphore.release()

@@ -43,6 +43,9 @@ class Task(concurrent.futures.Future[T]):
         timeout_callback: Callable[[bool, float], object] | None = None,
         propagate: tuple[type[BaseException], ...] = (),
         limit: float | None = None,
+        soft_limit: float | None = None,
+        queue_limit: float | None = None,
+        retries: int = 0,
     ) -> None:
         # Not Future's: that one makes a Condition.
         self._state = PENDING
@@ -60,6 +63,9 @@ class Task(concurrent.futures.Future[T]):
         self._timeout_callback = timeout_callback
         self._propagate = propagate
         self._limit = limit
+        self._soft_limit = soft_limit
+        self._queue_limit = queue_limit
+        self._retries = retries
         self._accepted_by = 0
         self._holds_slot = self._is_delivered = False
         self._cancelled_by: Exception | None = None  # why the pool itself cancelled it
@@ -244,6 +250,11 @@ class Task(concurrent.futures.Future[T]):
         if self._accept_callback is not None:
             self._call_back(self._accept_callback, pid, at)
 
+    def _call_timed_out(self, soft: bool) -> None:
+        if self._timeout_callback is not None:
+            limit = self._soft_limit if soft else self._limit
+            self._call_back(self._timeout_callback, soft, limit)
+
     def _call_ended(self, timed_out: bool) -> None:
         """The callbacks, in their order: timeout, then result or error, then done."""
         try:
@@ -252,8 +263,8 @@ class Task(concurrent.futures.Future[T]):
             self._call_done_callbacks()
 
     def _call_own(self, timed_out: bool) -> None:
-        if timed_out and self._timeout_callback is not None:
-            self._call_back(self._timeout_callback, False, self._limit)
+        if timed_out:
+            self._call_timed_out(False)
         if self._exception is not None:
             if self._error_callback is not None:
                 self._call_back(self._error_callback, self._exception)

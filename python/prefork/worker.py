@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec
+from . import codec, inside
 from .logs import worker_logger
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         # and would not see that the fork has taken its signal handlers away.
         faulthandler.disable()
         faulthandler.enable(core.crash_log, all_threads=True)
+        core.answer_stacks_signal()
+        faulthandler.register(inside.STACKS_SIGNAL, core.crash_log, all_threads=True, chain=True)
         core.unblock_signals()
         if _initialize(core, setup):
             exitcode = _serve(core)
@@ -106,12 +108,17 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
 
 def _serve(core: CoreWorker) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
+    present = inside.become(core)
+    signal.signal(inside.SOFT_SIGNAL, present.on_soft_limit)
     while True:
         body = core.claim()
         if body is None:
             return 0
-        outcome, result = codec.run_call(body)
+        outcome, result = codec.run_call(body, core.call, present.announce)
+        present.task = None
         core.deliver(outcome, result)
+        if signal.getsignal(inside.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
+            signal.signal(inside.SOFT_SIGNAL, present.on_soft_limit)
 
 
 def _finish(setup: WorkerSetup, exitcode: int) -> None:
