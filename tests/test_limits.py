@@ -1,0 +1,275 @@
+"""Limits: soft and hard, of the pool and of a task, and the time in the queue."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+import prefork
+from helpers import alive, eventually, hold, pid_of_worker, square
+from prefork import SoftTimeLimitExceeded
+
+
+def spin():
+    while True:
+        pass
+
+
+def tidy_up(limit):
+    try:
+        spin()
+    except SoftTimeLimitExceeded as error:
+        return error.limit
+
+
+def end_on_soft_limit():
+    time.sleep(60)
+
+
+def spin_in_threads():
+    threading.Thread(target=spin, daemon=True, name="other").start()
+    time.sleep(60)
+
+
+def spin_holding_the_gil():
+    return sum(range(10**12))  # one call into C, which never lets go
+
+
+def deaf():
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL})
+    spin()
+
+
+def ignore_the_soft_signal():
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    return os.getpid()
+
+
+def extend(path, seconds):
+    prefork.extend_deadline(seconds)
+    return hold(path)
+
+
+def describe_itself():
+    return prefork.current_task()
+
+
+def task_of_a_forked_child():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, repr(prefork.current_task()).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as stream:
+        said = stream.read()
+    os.wait()
+    return said
+
+
+# ---- soft ----------------------------------------------------------------------------------------
+
+
+def test_the_soft_limit_is_raised_inside_the_task(pool):
+    assert pool(1).apply_async(tidy_up, (0,), soft_timeout=0.1).get() == 0.1
+
+
+def test_a_task_that_does_not_catch_it_fails_with_it(pool):
+    one = pool(1)
+    task = one.apply_async(end_on_soft_limit, soft_timeout=0.1)
+    with pytest.raises(SoftTimeLimitExceeded) as caught:
+        task.get()
+    assert caught.value.limit == 0.1
+    assert "end_on_soft_limit" in str(caught.value.__cause__)  # where it was
+    assert not isinstance(caught.value, TimeoutError)
+    assert one.stats["workers_exited"] == 0  # the worker lives on
+
+
+def test_the_pools_soft_timeout_holds_for_every_task_that_has_none_of_its_own(pool, gate):
+    one = pool(2, soft_timeout=0.1)
+    patient = one.apply_async(hold, (gate.path, 5), soft_timeout=50)
+    gate.arrived()
+    with pytest.raises(SoftTimeLimitExceeded):
+        one.apply(spin)
+    with pytest.raises(SoftTimeLimitExceeded):
+        one.starmap(end_on_soft_limit, [()])
+    gate.open()
+    assert patient.get() == 5
+
+
+def test_the_soft_limit_never_hits_the_next_task(pool):
+    """Tasks that end at about the time of their limit: whatever is raised is raised inside."""
+    one = pool(1)
+    ends = {"in time": 0, "late": 0}
+    for i in range(600):
+        limited = one.apply_async(time.sleep, (0.0005 + i % 5 * 0.0003,), soft_timeout=0.001)
+        unlimited = one.apply_async(square, (i,), waitforslot=False)
+        error = limited.exception()
+        assert error is None or type(error) is SoftTimeLimitExceeded
+        ends["late" if error else "in time"] += 1
+        assert unlimited.get() == i * i
+    assert min(ends.values()) > 0
+    assert one.stats["workers_exited"] == 0
+
+
+def test_a_handler_that_a_task_has_put_away_is_there_again_for_the_next(pool):
+    one = pool(1)
+    pid = one.apply(ignore_the_soft_signal)
+    with pytest.raises(SoftTimeLimitExceeded):
+        one.apply_async(spin, soft_timeout=0.1).get()
+    assert one.apply(pid_of_worker) == pid
+
+
+def test_the_timeout_callback_is_told_which_limit_it_was(pool):
+    told = []
+    one = pool(1)
+    task = one.apply_async(
+        deaf, soft_timeout=0.1, timeout=0.3, timeout_callback=lambda *args: told.append(args)
+    )
+    assert type(task.exception()) is prefork.TimeLimitExceeded
+    eventually(lambda: len(told) == 2)
+    assert told == [(True, 0.1), (False, 0.3)]
+
+
+# ---- hard ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deed", [spin, spin_holding_the_gil, end_on_soft_limit])
+def test_the_hard_limit_shows_where_the_task_was(pool, capfd, deed):
+    one = pool(1)
+    error = one.apply_async(deed, timeout=0.1).exception()
+    assert type(error) is prefork.TimeLimitExceeded
+    assert (error.limit, error.task_name) == (0.1, deed.__name__)
+    assert error.stack.rstrip().endswith(f"in {deed.__name__}") and error.stack in str(error)
+    eventually(lambda: not alive(error.pid))
+    assert capfd.readouterr().err == ""
+    assert one.apply(square, (3,)) == 9
+
+
+def test_the_stacks_of_all_threads_are_shown(pool):
+    error = pool(1).apply_async(spin_in_threads, timeout=0.2).exception()
+    assert "in spin\n" in error.stack and "in spin_in_threads" in error.stack
+
+
+@pytest.mark.parametrize("deed", [deaf, ignore_the_soft_signal])
+def test_who_does_not_answer_is_killed_all_the_same(pool, deed):
+    one = pool(1)
+    if deed is ignore_the_soft_signal:
+        pid = one.apply(pid_of_worker)
+        task = one.apply_async(end_on_soft_limit, timeout=0.3, accept_callback=lambda *_: None)
+        eventually(task.accepted)
+        os.kill(pid, signal.SIGSTOP)
+    else:
+        task = one.apply_async(deaf, timeout=0.2)
+    error = task.exception()
+    assert type(error) is prefork.TimeLimitExceeded
+    assert error.stack is None or "Fatal" not in error.stack
+    assert one.apply(square, (3,)) == 9
+
+
+def test_a_worker_that_is_killed_while_it_shows_its_stacks_was_over_its_limit(pool):
+    one = pool(2, putlocks=False)
+    errors = []
+    for _ in range(10):
+        task = one.apply_async(deaf, timeout=0.05, accept_callback=lambda *_: None)
+        eventually(task.accepted)
+        pid = task.pid
+        while not task.done() and pid:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                break
+        errors.append(type(task.exception()))
+    assert set(errors) == {prefork.TimeLimitExceeded}
+
+
+# ---- the time in the queue -----------------------------------------------------------------------
+
+
+def test_a_task_that_is_not_begun_in_time_fails(pool, gate):
+    one = pool(1, putlocks=False)
+    first = one.apply_async(hold, (gate.path, 1))
+    gate.arrived()
+    task = one.apply_async(square, (2,), queue_timeout=0.1)
+    many = [one.apply_async(square, (i,), queue_timeout=0.1) for i in range(3000)]  # past the ring
+    error = task.exception()
+    assert type(error) is prefork.QueueTimeout
+    assert (error.limit, error.task_name, error.pid) == (0.1, "square", None)
+    assert {type(t.exception()) for t in many} == {prefork.QueueTimeout}
+    assert not task.accepted() and not first.done()
+    gate.open()
+    assert first.get() == 1
+    assert one.apply(square, (3,)) == 9
+
+
+def test_a_task_that_is_begun_in_time_is_not_bothered(pool, gate):
+    one = pool(1, putlocks=False)
+    task = one.apply_async(hold, (gate.path, 1), queue_timeout=0.5)
+    gate.arrived()
+    behind = one.apply_async(square, (2,), queue_timeout=0.6)
+    assert type(behind.exception()) is prefork.QueueTimeout  # so 0.5 s are over, too
+    gate.open()
+    assert task.get() == 1
+
+
+def test_a_pool_of_no_workers_lets_tasks_expire(pool):
+    task = pool(0).apply_async(square, (2,), queue_timeout=0.05)
+    assert type(task.exception()) is prefork.QueueTimeout
+
+
+# ---- inside a task -------------------------------------------------------------------------------
+
+
+def test_a_task_knows_itself(pool):
+    one = pool(1)
+    task = one.apply_async(describe_itself)
+    present = task.get()
+    assert (present.id, present.name, present.losses) == (task.id, "describe_itself", 0)
+    assert one.apply_async(describe_itself, correlation_id="abc").get().id == "abc"
+    assert prefork.current_task() is None
+    assert one.apply(task_of_a_forked_child) == "None"
+
+
+def test_a_task_gives_itself_more_time(pool, gate):
+    one = pool(1)
+    task = one.apply_async(extend, (gate.path, 60), timeout=0.2, soft_timeout=0.1)
+    gate.arrived()
+    behind = one.apply_async(square, (2,), queue_timeout=0.4, waitforslot=False)
+    assert type(behind.exception()) is prefork.QueueTimeout  # so 0.2 s are long over
+    gate.open()
+    assert task.get()
+
+
+def test_more_time_ends_with_the_task(pool, gate):
+    one = pool(1)
+    gate.open()
+    task = one.apply_async(extend, (gate.path, 60), timeout=5)
+    gate.arrived()
+    task.get()
+    assert type(one.apply_async(spin, timeout=0.1).exception()) is prefork.TimeLimitExceeded
+
+
+def test_more_time_is_not_for_everybody(pool):
+    with pytest.raises(RuntimeError, match="no task"):
+        prefork.extend_deadline(1)
+    for bad in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="extended"):
+            prefork.extend_deadline(bad)
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["timeout", "soft_timeout", "queue_timeout"])
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_limit_is_positive(pool, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be positive"):
+        pool(1).apply_async(square, (1,), **{name: value})
+    if name != "queue_timeout":
+        with pytest.raises(ValueError, match=f"{name} must be positive"):
+            prefork.TaskPool(1, **{name: value})
+
+
+def test_limits_are_among_the_facts(pool):
+    assert pool(1, timeout=20, soft_timeout=10).info["timeouts"] == (10, 20)
