@@ -183,14 +183,16 @@ class Delivery:
         for _ in range(TRIES):
             try:
                 found = decode(data)
+                break
             except BaseException as error:
                 failure = error
                 if threading.current_thread() is not threading.main_thread():
-                    break  # handlers run in the main thread only
-            else:
-                self._interrupt = failure or self._interrupt
-                return found, None
-        return None, failure
+                    return None, failure  # handlers run in the main thread only
+        else:
+            return None, failure
+        if failure is not None:
+            self._interrupt = failure
+        return found, None
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
         _, outcome, _, _, pid, status, zygote_lost, at, data, peak_rss = event

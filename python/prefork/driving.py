@@ -30,7 +30,6 @@ class Driving:
         self._started = self._finished = False
         self._guest = False
         self._hosts: list[Any] = []  # loops that watch our descriptor
-        self._driven = False  # the core's driver thread was started
         self._pid = 0  # of the process that started the pool
         self._thread: threading.Thread | None = None
         self._serving: dict[str, tuple[threading.Thread, threading.Event]] = {}

@@ -36,12 +36,19 @@ class Present:
     def __init__(self, core: CoreWorker) -> None:
         self.core = core
         self.pid = os.getpid()
-        self.task: CurrentTask | None = None
+        self.call: tuple[Callable[..., Any], Any, float] | None = None
 
     def announce(self, target: Callable[..., Any], correlation_id: Any) -> None:
         """The next call is of that function."""
+        self.call = (target, correlation_id, time.monotonic())
+
+    def task(self) -> CurrentTask | None:
+        """The call that is made now."""
+        if self.call is None:
+            return None
+        target, correlation_id, started = self.call
         given = self.core.task if correlation_id is None else correlation_id
-        self.task = CurrentTask(given, codec.name_of(target), time.monotonic(), self.core.lost)
+        return CurrentTask(given, codec.name_of(target), started, self.core.lost)
 
     def on_soft_limit(self, number: int, frame: FrameType | None) -> None:
         """The handler of SOFT_SIGNAL. It may come late: only the call it was meant for is told."""
@@ -65,7 +72,7 @@ def current_task() -> CurrentTask | None:
     forked)."""
     if _present is None or _present.pid != os.getpid():
         return None
-    return _present.task
+    return _present.task()
 
 
 def extend_deadline(seconds: float) -> None:

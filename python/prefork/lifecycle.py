@@ -227,6 +227,15 @@ class Lifecycle(Driving):
         self._check_own()
 
     def _check_usable(self) -> None:
+        delivery = self._delivery
+        if (
+            self._started
+            and not self._closed
+            and delivery.initializer_error is None
+            and not delivery.zygote_missing
+            and self._pid == os.getpid()
+        ):
+            return
         self._check_open()
         if self._delivery.zygote_missing:
             raise RuntimeError(self._delivery.no_zygote())

@@ -103,10 +103,13 @@ class MapIterator(Iterator[R]):
             )
         else:
             call = (self._target, tuple(items[0]) if self._star else (items[0],))
-        completed = None if self._ordered else self._ended
-        task = self._pool._submit(
-            *call, None, name=self._name, timeout=self._limit, completed=completed
-        )
+        self._pool._check_usable()
+        limit = self._pool._timeout if self._limit is None else self._limit
+        task: Task[Any] = Task(self._pool, self._name, None, limit)
+        task._soft_limit = self._pool._soft_timeout
+        if not self._ordered:
+            task._completed = self._ended
+        self._pool._submit(task, codec.encode_call(*call, None))
         self._unfinished += 1
         if self._ordered:
             self._open.append(task)

@@ -50,10 +50,11 @@ def checked_retries(on_lost: str, retries: int) -> int:
     return retries if on_lost == "retry" else 0
 
 
-def check_seconds(name: str, seconds: float | None) -> None:
-    """Raises ValueError unless it is a positive number of seconds, or None."""
+def check_seconds(name: str, seconds: float | None) -> float | None:
+    """A positive number of seconds, or None. Raises ValueError."""
     if seconds is not None and not seconds > 0:  # nor is "not a number"
         raise ValueError(f"{name} must be positive, not {seconds}")
+    return seconds
 
 
 def check_callable(**given: Any) -> None:

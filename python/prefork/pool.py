@@ -164,76 +164,58 @@ class TaskPool(Lifecycle):
         it has run longer than `soft_timeout` (soft) or `timeout` seconds. With `putlocks` it waits
         for a slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
-        check_seconds("timeout", timeout)
-        check_seconds("soft_timeout", soft_timeout)
-        check_seconds("queue_timeout", queue_timeout)
-        propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
-        self.on_apply(target, args)
-        return self._submit(
-            target,
-            tuple(args),
-            kwargs,
-            timeout=timeout,
-            soft_timeout=soft_timeout,
-            queue_limit=queue_timeout,
-            retries=checked_retries(on_lost, retries),
-            takes_slot=True,
-            waits=waitforslot is not False,
-            callback=callback,
-            error_callback=error_callback,
-            accept_callback=accept_callback,
-            timeout_callback=timeout_callback,
-            correlation_id=correlation_id,
-            propagate=tuple(propagate),
-        )
-
-    def _submit(
-        self,
-        target: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        *,
-        name: str | None = None,
-        timeout: float | None = None,
-        soft_timeout: float | None = None,
-        queue_limit: float | None = None,
-        retries: int = 0,
-        takes_slot: bool = False,
-        waits: bool = True,
-        completed: Any = None,
-        correlation_id: str | None = None,
-        **options: Any,
-    ) -> Task[Any]:
         self._check_usable()
-        limit = self._timeout if timeout is None else timeout
+        self.on_apply(target, args)
+        limit = self._timeout if timeout is None else check_seconds("timeout", timeout)
+        task: Task[R] = Task(self, codec.name_of(target), correlation_id, limit)
         soft = self._soft_timeout if soft_timeout is None else soft_timeout
-        body = codec.encode_call(target, args, kwargs, correlation_id)
-        if name is None:
-            name = codec.name_of(target)
-        options.update(limit=limit, soft_limit=soft, queue_limit=queue_limit, retries=retries)
-        task: Task[Any] = Task(self, name, correlation_id, **options)
-        task._completed = completed
-        took = takes_slot and self._take_slot(waits)
-        task._holds_slot = took or (takes_slot and not self._semaphore_is_ours)
+        if soft is not None:
+            task._soft_limit = check_seconds("soft_timeout", soft)
+        if queue_timeout is not None:
+            task._queue_limit = check_seconds("queue_timeout", queue_timeout)
+        if on_lost != "fail":
+            task._retries = checked_retries(on_lost, retries)
+        if callback is not None:
+            task._callback = callback
+        if error_callback is not None:
+            task._error_callback = error_callback
+        if accept_callback is not None:
+            task._accept_callback = accept_callback
+        if timeout_callback is not None:
+            task._timeout_callback = timeout_callback
+        propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
+        if propagate:
+            task._propagate = tuple(propagate)
+        body = codec.encode_call(target, tuple(args), kwargs, correlation_id)
+        took = self._take_slot(waitforslot is not False)
+        task._holds_slot = took or not self._semaphore_is_ours
+        try:
+            self._submit(task, body)
+        except BaseException:
+            if took:
+                self._semaphore.release()
+            raise
+        return task
+
+    def _submit(self, task: Task[Any], body: bytes) -> None:
+        """Hand a new task to the core."""
         tell = task._accept_callback is not None
         try:
             task._number = self._core.submit(
-                body, tell, soft or 0.0, limit or 0.0, queue_limit or 0.0, retries
+                body,
+                tell,
+                task._soft_limit or 0.0,
+                task._limit or 0.0,
+                task._queue_limit or 0.0,
+                task._retries,
             )
         except OSError as error:
-            if took:
-                self._semaphore.release()
             if error.errno in (errno.ESHUTDOWN, errno.ECHILD):
                 raise PoolClosed(f"{self!r} takes no more tasks") from None
             raise
         self._delivery.adopt(task)
-        if not self._guest:
-            if not self._driven:
-                self._driven = True
-                self._core.drive_in_background()
-            if tell or task._wants_callbacks():
-                self._serve_others()
-        return task
+        if (tell or task._wants_callbacks()) and not self._guest:
+            self._serve_others()
 
     def _take_slot(self, waits: bool) -> bool:
         """Whether a slot was taken. A semaphore that was passed in is taken where we may wait for

@@ -32,44 +32,35 @@ _SETTLED = "settled"  # in the place of a Condition: nobody waited before the en
 class Task(concurrent.futures.Future[T]):
     """What `apply_async` returns. Made by the pool only."""
 
+    # What most tasks have none of costs them nothing: it is an attribute only of those that do.
+    _state: str = PENDING
+    _result: Any = None
+    _exception: BaseException | None = None
+    _waiters: Any = ()
+    _done_callbacks: list[Callable[[Any], object]] | None = None
+    _number: int = 0  # the core's
+    _callback: Callable[[Any], object] | None = None
+    _error_callback: Callable[[BaseException], object] | None = None
+    _accept_callback: Callable[[int, float], object] | None = None
+    _timeout_callback: Callable[[bool, float], object] | None = None
+    _propagate: tuple[type[BaseException], ...] = ()
+    _soft_limit: float | None = None
+    _queue_limit: float | None = None
+    _retries: int = 0
+    _accepted_by: int = 0
+    _holds_slot: bool = False
+    _is_delivered: bool = False
+    _cancelled_by: Exception | None = None  # why the pool itself cancelled it
+    _completed: Any = None  # where an iterator of the map family wants to find us
+
     def __init__(
-        self,
-        pool: TaskPool,
-        name: str,
-        correlation_id: str | None,
-        callback: Callable[[T], object] | None = None,
-        error_callback: Callable[[BaseException], object] | None = None,
-        accept_callback: Callable[[int, float], object] | None = None,
-        timeout_callback: Callable[[bool, float], object] | None = None,
-        propagate: tuple[type[BaseException], ...] = (),
-        limit: float | None = None,
-        soft_limit: float | None = None,
-        queue_limit: float | None = None,
-        retries: int = 0,
+        self, pool: TaskPool, name: str, correlation_id: str | None, limit: float | None = None
     ) -> None:
         # Not Future's: that one makes a Condition.
-        self._state = PENDING
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], object]] = []
         self._pool = pool
-        self._number = 0
         self._name = name
         self._correlation_id = correlation_id
-        self._callback = callback
-        self._error_callback = error_callback
-        self._accept_callback = accept_callback
-        self._timeout_callback = timeout_callback
-        self._propagate = propagate
         self._limit = limit
-        self._soft_limit = soft_limit
-        self._queue_limit = queue_limit
-        self._retries = retries
-        self._accepted_by = 0
-        self._holds_slot = self._is_delivered = False
-        self._cancelled_by: Exception | None = None  # why the pool itself cancelled it
-        self._completed: Any = None  # where an iterator of the map family wants to find us
 
     # ---- facts -------------------------------------------------------------------------------
 
@@ -176,6 +167,7 @@ class Task(concurrent.futures.Future[T]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         """Made when it is first asked for. `setdefault` decides who was first, the one who waits
         or the one who settles, so that neither misses the other."""
+        self.__dict__.setdefault("_waiters", [])
         found = self.__dict__.setdefault("_waited_on", threading.Condition())
         if found is _SETTLED:
             self._state = self.__dict__["_end_state"]
@@ -188,10 +180,11 @@ class Task(concurrent.futures.Future[T]):
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call `fn(task)` once when the task has ended, out of the delivery thread (or out of
         `poll`, if the pool is a guest); at once, here, if it has ended already."""
-        self._done_callbacks.append(fn)
+        callbacks = self.__dict__.setdefault("_done_callbacks", [])
+        callbacks.append(fn)
         if self._has_ended():
             try:
-                self._done_callbacks.remove(fn)
+                callbacks.remove(fn)
             except ValueError:
                 return  # whoever settled it has taken it
             self._call_back(fn, self)

@@ -115,7 +115,7 @@ def _serve(core: CoreWorker) -> int:
         if body is None:
             return 0
         outcome, result = codec.run_call(body, core.call, present.announce)
-        present.task = None
+        present.call = None
         core.deliver(outcome, result)
         if signal.getsignal(inside.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
             signal.signal(inside.SOFT_SIGNAL, present.on_soft_limit)
