@@ -71,6 +71,11 @@ int pf__memory_create(const char *name, size_t size)
     return fd;
 }
 
+void pf__memory_seal(int fd)
+{
+    (void)fd; /* such an object takes one size in its life */
+}
+
 void *pf__memory_map(int fd, size_t size, int writable)
 {
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -138,6 +143,19 @@ int pf__process_signal(int watch, pid_t pid, int signal)
         return -1;
     }
     return kill(pid, signal);
+}
+
+int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss)
+{
+    siginfo_t info = {.si_pid = 0};
+    int result = waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT);
+    if (result < 0 || info.si_pid == 0)
+        return result;
+    *status = info.si_code == CLD_EXITED   ? info.si_status << 8
+              : info.si_code == CLD_DUMPED ? info.si_status | 0x80
+                                           : info.si_status;
+    *peak_rss = 0; /* its usage is told only when it is reaped */
+    return 1;
 }
 
 int pf__process_reap(int watch, pid_t pid, int block)

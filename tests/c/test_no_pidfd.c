@@ -33,7 +33,7 @@ static void refuse_pidfds(int error)
 
 static void kill_worker_and_task(pf_pool *pool)
 {
-    uint64_t id = submit(pool, "sleep", PF_TELL, 0);
+    uint64_t id = submit(pool, "sleep", TELL, 0);
     pf_event event = await(pool, PF_EVENT_ACCEPTED, id);
     CHECK_EQ(kill(event.pid, SIGKILL), 0);
     event = await(pool, PF_EVENT_DONE, id);
@@ -46,7 +46,7 @@ static void kill_worker_and_task(pf_pool *pool)
 static void kill_zygote(pf_pool *pool)
 {
     pf_pool_info info;
-    uint64_t id = submit(pool, "sleep", PF_TELL, 0);
+    uint64_t id = submit(pool, "sleep", TELL, 0);
     (void)await(pool, PF_EVENT_ACCEPTED, id);
     CHECK_EQ(pf_pool_describe(pool, &info), 0);
     CHECK_EQ(kill(info.zygote, SIGKILL), 0);

@@ -54,6 +54,16 @@ static void check_call(const struct pf__seat *seat)
     seen.deaf += seat->deaf_nap != 0;
 }
 
+/* Whoever holds a task with a limit has a timer running for it. */
+static void check_limits(const struct pf__seat *seat)
+{
+    for (const struct pf__task *task = seat->held.first; task != NULL; task = task->next) {
+        bool limited = task->limit > 0 || (task->soft > 0 && !task->softened);
+        MUST(!limited || task->timer.at != PF_NEVER || task->due || seat->condemned ||
+             seat->killed);
+    }
+}
+
 void oracle_returned(void)
 {
     const struct pf__supervisor *sup = &pool->sup;
@@ -76,6 +86,7 @@ void oracle_returned(void)
         MUST(seat->state != PF_SEAT_VACANT || (seat->held.first == NULL && !seat->called));
         check_call(seat);
         check_sleeper(child, ready);
+        check_limits(seat);
     }
     MUST(ready <= awaited && awaited == sup->ready && held <= live);
     MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);

@@ -14,8 +14,8 @@ struct truth {
 };
 
 struct seen {
-    unsigned long long outcomes[7], retried, softened, put_back, given_up, burned,
-        revoked, outside, full, deaf;
+    unsigned long long outcomes[7], retried, softened, put_back, given_up, burned, revoked, outside,
+        full, deaf;
 };
 
 extern struct truth truths[TASKS]; /* by number, from 1 */
