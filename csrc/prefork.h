@@ -16,6 +16,7 @@
 #ifndef PREFORK_H
 #define PREFORK_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -212,8 +213,13 @@ int pf_worker_crash_log(const pf_worker *worker);
  * PF_SOFT_SIGNAL goes to the main thread, which asks pf_worker_soft_limit. PF_STACKS_SIGNAL wants
  * the stacks of all threads in the crash log, by a handler that writes them and then calls the one
  * it found in its place: ours, which says that this is done. */
+#ifdef SIGRTMAX /* signals that hardly anybody uses */
+#define PF_SOFT_SIGNAL   (SIGRTMAX - 1)
+#define PF_STACKS_SIGNAL (SIGRTMAX - 2)
+#else
 #define PF_SOFT_SIGNAL   SIGUSR1
 #define PF_STACKS_SIGNAL SIGUSR2
+#endif
 int pf_worker_answer_stacks_signal(void); /* 0, or -1 with errno */
 
 /* Between these two, called right around the call, a task may be interrupted. */

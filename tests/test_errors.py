@@ -263,6 +263,11 @@ def examples():
         prefork.WorkerLostError(),
         prefork.WorkerKilled(),
         prefork.WorkerExited(),
+        prefork.OutOfMemory(),
+        errors.lost_error("f", WorkerEnd(pid=12, status=9), retries=2),
+        errors.queue_timeout(7, "f", 1.5),
+        errors.time_limit(7, "f", 1.5, 12, 1.6, "stack"),
+        prefork.SoftTimeLimitExceeded("late", 2.5),
         prefork.RemoteError(),
     ]
 

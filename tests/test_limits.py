@@ -9,7 +9,7 @@ import pytest
 
 import prefork
 from helpers import alive, eventually, hold, pid_of_worker, square
-from prefork import SoftTimeLimitExceeded
+from prefork import SoftTimeLimitExceeded, _core
 
 
 def spin():
@@ -38,12 +38,12 @@ def spin_holding_the_gil():
 
 
 def deaf():
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals) - {signal.SIGKILL})
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     spin()
 
 
 def ignore_the_soft_signal():
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(_core.SOFT_SIGNAL, signal.SIG_IGN)
     return os.getpid()
 
 

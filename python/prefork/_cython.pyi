@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int]
 """type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss"""
 
+SOFT_SIGNAL: int
+STACKS_SIGNAL: int
+
 class CorePool:
     def __init__(self, workers: int, tasks_per_worker: int, term_grace: float) -> None: ...
     def zygote_prepare(self) -> int: ...

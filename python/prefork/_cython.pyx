@@ -19,6 +19,10 @@ cdef enum:
     MOST_WORKERS = 4095
 
 
+SOFT_SIGNAL = pf.PF_SOFT_SIGNAL
+STACKS_SIGNAL = pf.PF_STACKS_SIGNAL
+
+
 cdef int check(int result) except -1:
     if result < 0:
         PyErr_SetFromErrno(OSError)

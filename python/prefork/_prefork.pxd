@@ -4,6 +4,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "prefork.h" nogil:
     enum:
         PF_FOREVER
+        PF_SOFT_SIGNAL
+        PF_STACKS_SIGNAL
         PF_OK
         PF_ERROR
 

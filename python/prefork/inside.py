@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +14,6 @@ from .errors import SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
     from ._core import CoreWorker
-
-SOFT_SIGNAL = signal.SIGUSR1  # as in prefork.h
-STACKS_SIGNAL = signal.SIGUSR2
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Present:
         return CurrentTask(given, codec.name_of(target), started, self.core.lost)
 
     def on_soft_limit(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SOFT_SIGNAL. It may come late: only the call it was meant for is told."""
+        """The handler of the soft signal, which may come late: only its own call is told."""
         limit = self.core.soft_limit()
         if limit:
             raise SoftTimeLimitExceeded(f"the task ran longer than {limit:g} s", limit)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import codec, inside
+from . import _core, codec, inside
 from .logs import worker_logger
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         faulthandler.disable()
         faulthandler.enable(core.crash_log, all_threads=True)
         core.answer_stacks_signal()
-        faulthandler.register(inside.STACKS_SIGNAL, core.crash_log, all_threads=True, chain=True)
+        faulthandler.register(_core.STACKS_SIGNAL, core.crash_log, all_threads=True, chain=True)
         core.unblock_signals()
         if _initialize(core, setup):
             exitcode = _serve(core)
@@ -109,7 +109,7 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
 def _serve(core: CoreWorker) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
     present = inside.become(core)
-    signal.signal(inside.SOFT_SIGNAL, present.on_soft_limit)
+    signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
     while True:
         body = core.claim()
         if body is None:
@@ -117,8 +117,8 @@ def _serve(core: CoreWorker) -> int:
         outcome, result = codec.run_call(body, core.call, present.announce)
         present.call = None
         core.deliver(outcome, result)
-        if signal.getsignal(inside.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
-            signal.signal(inside.SOFT_SIGNAL, present.on_soft_limit)
+        if signal.getsignal(_core.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
+            signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
 
 
 def _finish(setup: WorkerSetup, exitcode: int) -> None:
