@@ -239,7 +239,7 @@ cdef int fork_with_hooks(void *context) noexcept:
 cdef class CoreWorker:
     cdef pf.pf_worker *worker
     cdef readonly uint64_t task
-    cdef uint32_t times_lost
+    cdef readonly uint32_t lost
 
     @property
     def slot(self):
@@ -261,10 +261,6 @@ cdef class CoreWorker:
             return target(*args, **kwargs) if kwargs else target(*args)
         finally:
             pf.pf_worker_call_ends(self.worker)
-
-    @property
-    def lost(self):
-        return self.times_lost
 
     def soft_limit(self):
         return pf.pf_worker_soft_limit(self.worker) * 1e-9
@@ -292,7 +288,7 @@ cdef class CoreWorker:
             result = pf.pf_worker_claim(self.worker, &claim)
             if result == 1:
                 self.task = claim.id
-                self.times_lost = claim.lost
+                self.lost = claim.lost
                 return PyBytes_FromStringAndSize(<char *>claim.body, claim.size)
             if result < 0 and errno == ESHUTDOWN:
                 return None
