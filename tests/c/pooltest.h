@@ -141,7 +141,9 @@ static inline void expect(pf_pool *pool, uint64_t task, pf_outcome outcome)
     pf_event_clear(&event);
 }
 
-/* Until the only worker holds that task, without taking anything from it. */
+/* Until the only worker holds that task, without taking anything from it. Nothing else drives the
+ * pool meanwhile, so it must know its worker before (await_alive): a worker can be at work before
+ * the zygote's word of its birth has been read, and is not called until then. */
 static inline pid_t await_claim(pf_pool *pool, uint64_t task)
 {
     for (int64_t until = clock_ns() + patience;;) {

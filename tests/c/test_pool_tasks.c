@@ -171,6 +171,7 @@ TEST(a_worker_whose_results_find_no_room_goes_on_when_there_is_some)
     enum { COUNT = 12 };
     uint64_t ids[COUNT];
     pf_pool *pool = make_pool(1, 0);
+    await_alive(pool, 1);
     expect(pool, submit(pool, "e", 0, 0), PF_OK);
     for (int i = 0; i < COUNT; i++)
         ids[i] = submit(pool, "big", 0, 0);
