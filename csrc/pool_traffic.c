@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const int64_t MOST_EXTENDED = (int64_t)1 << 60; /* ns; what a worker says may be wild */
-
 static void watch_room(pf_pool *pool, struct pf__child *child)
 {
     int wants = pf__channel_wants_write(&child->channel);
@@ -190,6 +188,7 @@ void pf__child_look(pf_pool *pool, struct pf__child *child)
         extended = atomic_load_explicit(&segment->extended, memory_order_acquire);
         again = atomic_load_explicit(&segment->page, memory_order_acquire);
     } while (page != again && --tries > 0);
-    extended = extended < 0 ? 0 : extended > MOST_EXTENDED ? MOST_EXTENDED : extended;
+    extended = extended < 0 ? 0 : extended; /* what a worker says may be wild */
+    extended = extended > PF_MOST_EXTENDED ? PF_MOST_EXTENDED : extended;
     pf__supervisor_page_seen(&pool->sup, &child->seat, page, started, extended);
 }

@@ -17,6 +17,9 @@ struct pf__record { /* a result in the ring, 8-aligned, its bytes behind it */
     uint32_t size, outcome;
 };
 
+/* ns by which limits can be moved at most: 36 years, and no sum with it overflows */
+#define PF_MOST_EXTENDED ((int64_t)1 << 60)
+
 struct pf__segment {
     /* Worker to pool: the line that the pool reads when it looks. */
     _Alignas(PF_LINE) _Atomic uint64_t page; /* pf__word of the task it holds */

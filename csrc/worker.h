@@ -49,6 +49,10 @@ int pf__worker_is_copy(void);
 void pf__worker_answers(const pf_worker *worker);
 void pf__worker_answered(void);
 
+int pf__worker_send(pf_worker *worker, uint16_t type, const void *data, size_t size);
+/* Until a pipe is ready, or, `for_reading`, a frame is there. 0, or -1 with errno: EINTR, EPIPE. */
+int pf__worker_wait_pipes(pf_worker *worker, int for_reading);
+
 /* CAS READY to CLAIMED on the oldest task: 1, or 0 if there is none. */
 int pf__worker_take_ready(pf_worker *worker);
 

@@ -45,6 +45,10 @@ int pf_worker_extend(pf_worker *worker, int64_t ns)
         errno = ESRCH;
         return -1;
     }
-    atomic_fetch_add(&worker->board.segment->extended, ns);
+    _Atomic int64_t *extended = &worker->board.segment->extended;
+    int64_t before = atomic_load(extended);
+    while (!atomic_compare_exchange_weak(
+        extended, &before, ns < PF_MOST_EXTENDED - before ? before + ns : PF_MOST_EXTENDED))
+        ;
     return 0;
 }

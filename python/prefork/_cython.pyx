@@ -266,7 +266,7 @@ cdef class CoreWorker:
         return pf.pf_worker_soft_limit(self.worker) * 1e-9
 
     def extend(self, double seconds):
-        check(pf.pf_worker_extend(self.worker, nanoseconds(seconds)))
+        check(pf.pf_worker_extend(self.worker, nanoseconds(min(seconds, 1e9))))
 
     def answer_stacks_signal(self):
         check(pf.pf_worker_answer_stacks_signal())

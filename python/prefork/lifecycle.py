@@ -220,6 +220,27 @@ class Lifecycle(Driving):
         finally:  # the warning may be an error
             self.terminate()
 
+    @property
+    def active(self) -> bool:
+        """Whether the pool runs and takes tasks."""
+        return self.state == "running"
+
+    @property
+    def state(self) -> str:
+        """new, running, closed, terminated, stopped (also in a fork of the application), or
+        degraded (no zygote, or no worker can start)."""
+        if not self._started:
+            return "new"
+        if self._finished or self._is_copy():
+            return "stopped"
+        if self._terminated:
+            return "terminated"
+        if self._closed:
+            return "closed"
+        if self._delivery.zygote_missing or self._delivery.initializer_error is not None:
+            return "degraded"
+        return "running"
+
     def _check_open(self) -> None:
         self._check_started()
         if self._closed:

@@ -5,9 +5,9 @@ One task, as a walk through the layers:
     TaskPool.apply_async   pickles the call                        (codec.encode_call)
     CorePool.submit        hands the bytes to the core             (_cython.pyx)
     pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool.c)
-    pf_worker_claim        a worker claims it                      (csrc/worker.c)
+    pf_worker_claim        a worker claims it                      (csrc/worker_tasks.c)
     worker._serve          makes the call                          (worker.py, codec.run_call)
-    pf_worker_deliver      result ring                             (csrc/worker.c)
+    pf_worker_deliver      result ring                             (csrc/worker_tasks.c)
     pf_pool_poll           supervisor: settled; an event           (csrc/pool.c, pool_orders.c)
     Delivery.apply         resolves the Task                       (delivery.py)
     Delivery.run_callbacks calls back                              (delivery.py)
@@ -366,27 +366,6 @@ class TaskPool(Lifecycle):
     def num_processes(self) -> int:
         """How many workers there shall be (int)."""
         return self.limit
-
-    @property
-    def active(self) -> bool:
-        """Whether the pool runs and takes tasks."""
-        return self.state == "running"
-
-    @property
-    def state(self) -> str:
-        """new, running, closed, terminated, stopped (also in a fork of the application), or
-        degraded (no zygote, or no worker can start)."""
-        if not self._started:
-            return "new"
-        if self._finished or self._is_copy():
-            return "stopped"
-        if self._terminated:
-            return "terminated"
-        if self._closed:
-            return "closed"
-        if self._delivery.zygote_missing or self._delivery.initializer_error is not None:
-            return "degraded"
-        return "running"
 
     @property
     def info(self) -> dict[str, Any]:

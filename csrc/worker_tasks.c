@@ -1,0 +1,299 @@
+/* A worker's tasks: it claims one, holds it through its page, delivers the result, and sleeps when
+ * there is none.
+ *
+ * The order of the stores is the protocol (docs/design.md, "The protocol"): at any instruction this
+ * process may be killed, and the words must then say how far the task had come. */
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include "platform.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void store_page(pf_worker *worker, uint64_t seq, uint32_t state)
+{
+    atomic_store_explicit(&worker->board.segment->page, pf__word(seq, 0, state),
+                          memory_order_release);
+}
+
+static int swap_page(pf_worker *worker, uint32_t from, uint32_t to)
+{
+    uint64_t expected = pf__word(worker->seq, 0, from);
+    return atomic_compare_exchange_strong(&worker->board.segment->page, &expected,
+                                          pf__word(worker->seq, 0, to));
+}
+
+/* Rings at most once per arming, so that a full pipe can never hold us up; and a bell that does
+ * not fit beside queued bytes is not needed, for those bytes will wake the pool. */
+static void ring_if_armed(pf_worker *worker)
+{
+    struct pf__segment *segment = worker->board.segment;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&worker->ring.pool->armed, memory_order_relaxed) &&
+        !atomic_load_explicit(&segment->rung, memory_order_relaxed)) {
+        atomic_store_explicit(&segment->rung, 1, memory_order_relaxed);
+        (void)pf__worker_send(worker, PF_FRAME_BELL, NULL, 0); /* EPIPE shows at the next wait */
+    }
+}
+
+int pf_worker_ready(pf_worker *worker)
+{
+    store_page(worker, 0, PF_IDLE);
+    return pf__worker_send(worker, PF_FRAME_UP, NULL, 0);
+}
+
+/* ---- claiming ------------------------------------------------------------------------------ */
+
+int pf__worker_take_ready(pf_worker *worker)
+{
+    const struct pf__ring *ring = &worker->ring;
+    uint64_t tail = atomic_load_explicit(&ring->pool->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->pool->head, memory_order_relaxed);
+    uint64_t oldest = tail > ring->slots ? tail - ring->slots : 1;
+    if (worker->cursor < head)
+        worker->cursor = head;
+    if (worker->cursor < oldest)
+        worker->cursor = oldest;
+    for (; worker->cursor < tail; worker->cursor++) {
+        _Atomic uint64_t *word = pf__ring_word(ring, worker->cursor);
+        uint64_t ready = pf__word(worker->cursor, PF_NO_WORKER, PF_READY);
+        /* Looked at first: a compare-and-swap would pull the line away from its present holder. */
+        if (atomic_load_explicit(word, memory_order_acquire) != ready)
+            continue;
+        if (atomic_compare_exchange_strong_explicit(
+                word, &ready, pf__word(worker->cursor, worker->slot, PF_CLAIMED),
+                memory_order_acq_rel, memory_order_acquire)) {
+            worker->seq = worker->cursor++;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int make_room(pf_worker *worker, size_t size)
+{
+    if (size <= worker->body_room)
+        return 0;
+    unsigned char *larger = realloc(worker->body, size);
+    if (larger == NULL)
+        return -1;
+    worker->body = larger;
+    worker->body_room = size;
+    return 0;
+}
+
+static void leave_slot(pf_worker *worker)
+{
+    atomic_store_explicit(pf__ring_word(&worker->ring, worker->seq),
+                          pf__word(worker->seq, worker->slot, PF_TAKEN), memory_order_release);
+}
+
+/* 1: the body is here; 0: it comes by pipe. */
+static int load_body(pf_worker *worker, pf_claim *claim)
+{
+    store_page(worker, worker->seq, PF_LOADING);
+    const struct pf__body *body = pf__ring_body(&worker->ring, worker->seq);
+    worker->id = body->id;
+    worker->flags = body->flags;
+    claim->size = body->size;
+    if (body->flags & PF_BODY_OUTSIDE) {
+        leave_slot(worker);
+        return pf__worker_send(worker, PF_FRAME_NEED, NULL, 0);
+    }
+    if (make_room(worker, claim->size) < 0)
+        return -1;
+    memcpy(worker->body, body->bytes, claim->size);
+    leave_slot(worker);
+    return 1;
+}
+
+/* Reads what the pool sent: bells, which have done their work by waking us, and the body of the
+ * claim. 1 if the body has come. */
+static int read_frames(pf_worker *worker, pf_claim *claim)
+{
+    struct pf__frame frame;
+    unsigned char *body;
+    size_t budget = SIZE_MAX;
+    int got, found = 0;
+    while (!found && (got = pf__channel_receive(&worker->channel, &frame, &body, &budget)) > 0) {
+        if (frame.type == PF_FRAME_BODY && frame.seq == worker->seq && claim != NULL) {
+            free(worker->body);
+            worker->body = body;
+            worker->body_room = claim->size = (size_t)frame.size;
+            found = 1;
+        } else {
+            free(body);
+        }
+    }
+    return found ? 1 : got;
+}
+
+/* 1: the call may begin; 0: it was cancelled while its body was being fetched. */
+static int begin(pf_worker *worker)
+{
+    worker->started = pf__now();
+    atomic_store_explicit(&worker->board.segment->extended, 0, memory_order_relaxed);
+    atomic_store_explicit(&worker->board.segment->started_at, worker->started,
+                          memory_order_relaxed);
+    if (!swap_page(worker, PF_LOADING, PF_RUNNING)) {
+        worker->seq = 0;
+        store_page(worker, 0, PF_IDLE);
+        return 0;
+    }
+    if (worker->flags & PF_BODY_TELL)
+        ring_if_armed(worker);
+    return 1;
+}
+
+int pf_worker_claim(pf_worker *worker, pf_claim *claim)
+{
+    struct pf__segment *segment = worker->board.segment;
+    for (;;) {
+        if (pf__worker_is_copy()) {
+            errno = ECHILD;
+            return -1;
+        }
+        int loaded;
+        if (worker->seq == 0) {
+            uint32_t left = atomic_load_explicit(&segment->claims_left, memory_order_relaxed);
+            if (left == 0 ||
+                atomic_load_explicit(&segment->control, memory_order_acquire) & PF_CTL_RETIRE) {
+                errno = ESHUTDOWN;
+                return -1;
+            }
+            if (!pf__worker_take_ready(worker))
+                return 0;
+            if (left != UINT32_MAX)
+                atomic_store_explicit(&segment->claims_left, left - 1, memory_order_relaxed);
+            loaded = load_body(worker, claim);
+        } else {
+            loaded = read_frames(worker, claim);
+        }
+        if (loaded <= 0)
+            return loaded;
+        if (begin(worker)) {
+            claim->id = worker->id;
+            claim->body = worker->body;
+            claim->lost = worker->flags / PF_BODY_LOST;
+            return 1;
+        }
+    }
+}
+
+/* ---- sleeping ------------------------------------------------------------------------------ */
+
+static int something_to_claim(const pf_worker *worker)
+{
+    const struct pf__ring *ring = &worker->ring;
+    uint64_t tail = atomic_load_explicit(&ring->pool->tail, memory_order_acquire);
+    for (uint64_t seq = worker->cursor; seq < tail; seq++)
+        if (atomic_load_explicit(pf__ring_word(ring, seq), memory_order_acquire) ==
+            pf__word(seq, PF_NO_WORKER, PF_READY))
+            return 1;
+    return 0;
+}
+
+static void set_sleeper(pf_worker *worker, int asleep)
+{
+    _Atomic uint64_t *word = &worker->ring.words->sleepers[worker->slot / 64];
+    uint64_t bit = (uint64_t)1 << worker->slot % 64;
+    atomic_store_explicit(&worker->board.segment->asleep, asleep ? ++worker->sleeps : 0,
+                          memory_order_relaxed);
+    if (asleep)
+        atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(word, ~bit, memory_order_relaxed);
+}
+
+int pf_worker_wait(pf_worker *worker)
+{
+    struct pf__segment *segment = worker->board.segment;
+    int result = 0, error = 0;
+    if (pf__worker_is_copy()) {
+        errno = ECHILD;
+        return -1;
+    }
+    if (worker->seq != 0) /* the body of a claim is on its way */
+        return pf__worker_wait_pipes(worker, 1);
+    /* Announce, look again, sleep: with a full fence between, or a wake-up can be lost. */
+    set_sleeper(worker, 1);
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!something_to_claim(worker) &&
+        !(atomic_load_explicit(&segment->control, memory_order_acquire) & PF_CTL_RETIRE)) {
+        result = pf__worker_wait_pipes(worker, 1);
+        error = errno;
+    }
+    set_sleeper(worker, 0);
+    if (result == 0 && read_frames(worker, NULL) < 0) {
+        result = -1;
+        error = errno;
+    }
+    errno = error;
+    return result;
+}
+
+/* ---- delivering ---------------------------------------------------------------------------- */
+
+/* 1: out; 0: no room now. */
+static int put_result(pf_worker *worker, uint32_t outcome, const void *data, size_t size)
+{
+    struct pf__record record = {
+        .seq = worker->seq, .id = worker->id, .started = worker->started, .outcome = outcome};
+    /* A quarter of the ring at most, so that one large result does not keep small ones waiting. */
+    if (size <= ((size_t)worker->board.mask + 1) / 4) {
+        record.size = (uint32_t)size;
+        return pf__results_put(&worker->board, &record, data);
+    }
+    struct pf__frame frame;
+    pf__frame_init(&frame, PF_FRAME_RESULT, worker->seq, size);
+    frame.flags = (uint16_t)outcome;
+    frame.id = worker->id;
+    frame.started = worker->started;
+    return pf__channel_send(&worker->channel, &frame, data) < 0 ? -1 : 1;
+}
+
+int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size)
+{
+    if (pf__worker_is_copy()) {
+        errno = ECHILD;
+        return -1;
+    }
+    if (!worker->delivering && !swap_page(worker, PF_RUNNING, PF_DONE)) {
+        errno = ECANCELED;
+        return -1;
+    }
+    worker->delivering = worker->delivering ? worker->delivering : 1;
+    /* 2: a large result is queued, and must have left this process before it counts as out. */
+    int out = worker->delivering == 2 ? 1 : put_result(worker, outcome, data, size);
+    if (out < 0)
+        return -1;
+    worker->delivering = out ? 2 : 1;
+    if (!out || pf__channel_wants_write(&worker->channel))
+        return 1;
+    worker->delivering = 0;
+    worker->seq = 0;
+    store_page(worker, 0, PF_IDLE);
+    ring_if_armed(worker);
+    return 0;
+}
+
+int pf_worker_wait_space(pf_worker *worker)
+{
+    struct pf__segment *segment = worker->board.segment;
+    if (worker->delivering == 2)
+        return pf__worker_wait_pipes(worker, 0);
+    atomic_store_explicit(&segment->want_space, 1, memory_order_relaxed);
+    ring_if_armed(worker); /* the pool may sleep on a ring that is full */
+    uint64_t head = atomic_load_explicit(&segment->results_head, memory_order_acquire);
+    int result = 0;
+    if (worker->board.cursor - head > ((uint64_t)worker->board.mask + 1) / 2)
+        result = pf__worker_wait_pipes(worker, 1);
+    int error = errno;
+    atomic_store_explicit(&segment->want_space, 0, memory_order_relaxed);
+    if (result == 0 && read_frames(worker, NULL) < 0)
+        return -1;
+    errno = error;
+    return result;
+}
