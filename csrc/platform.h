@@ -44,6 +44,11 @@ int pf__process_reap(int watch, pid_t pid, int block);
  * the most memory it ever had resident (KiB, 0 if unknown), 0 if it lives, -1 with errno. */
 int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss);
 
+/* KiB of anonymous memory that the process has for itself, not shared with a parent or others.
+ * Measured roughly, at a fraction of the cost, while that shows that it is at most `enough`. 0 if
+ * it is gone or nobody knows. */
+uint64_t pf__process_memory(pid_t pid, uint64_t enough);
+
 /* In a newborn child: die when `parent` does. -1 with errno ESRCH if it is already gone. */
 int pf__process_die_with(pid_t parent);
 

@@ -121,6 +121,38 @@ int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss)
     return 1;
 }
 
+/* The whole of a small file of /proc. */
+static int read_proc(pid_t pid, const char *name, char *text, size_t room)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    ssize_t n = read(fd, text, room - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0 ? 0 : -1;
+}
+
+uint64_t pf__process_memory(pid_t pid, uint64_t enough)
+{
+    char text[2048];
+    unsigned long resident, shared;
+    if (read_proc(pid, "statm", text, sizeof text) < 0 ||
+        sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
+        return 0;
+    /* Not from files; but pages that it has in common with the zygote since the fork are in it. */
+    uint64_t anonymous = resident > shared ? resident - shared : 0;
+    anonymous *= (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
+    if (anonymous <= enough || read_proc(pid, "smaps_rollup", text, sizeof text) < 0)
+        return anonymous;
+    const char *line = strstr(text, "Private_Dirty:");
+    uint64_t own =
+        line != NULL ? strtoull(line + sizeof "Private_Dirty:" - 1, NULL, 10) : anonymous;
+    return own < anonymous ? own : anonymous;
+}
+
 int pf__process_die_with(pid_t parent)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)

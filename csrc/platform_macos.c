@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libproc.h>
 #include <mach/mach.h>
 #include <mach/semaphore.h>
 #include <mach/task.h>
@@ -166,6 +167,15 @@ int pf__process_reap(int watch, pid_t pid, int block)
         got = waitpid(pid, NULL, block ? 0 : WNOHANG);
     } while (got < 0 && errno == EINTR);
     return got != 0;
+}
+
+uint64_t pf__process_memory(pid_t pid, uint64_t enough)
+{
+    struct rusage_info_v0 usage;
+    (void)enough;
+    if (proc_pid_rusage((int)pid, RUSAGE_INFO_V0, (rusage_info_t *)&usage) != 0)
+        return 0;
+    return usage.ri_phys_footprint / 1024;
 }
 
 static int parent_watch; /* of this process, which has one parent to die with */

@@ -13,12 +13,22 @@ enum { MIN_SLOTS = 1024, BODY_SIZE = 1024, MOST_RETRIES = 60000 };
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
+static int recycles(const pf_options *options)
+{
+    return options->tasks_per_worker != 0 || options->age_per_worker != 0 ||
+           options->memory_per_worker != 0 || options->memory_limit != 0;
+}
+
 static int make_seats(pf_pool *pool, uint32_t wanted)
 {
     uint32_t have = pool->sup.seat_count;
     if (wanted > PF_MAX_WORKERS || wanted >= pool->ring.slots) {
         errno = EINVAL;
         return -1;
+    }
+    if (recycles(&pool->options)) {
+        wanted += pf__supervisor_ahead(wanted);
+        wanted = wanted < PF_MAX_WORKERS ? wanted : PF_MAX_WORKERS;
     }
     if (wanted <= have)
         return 0;
@@ -64,6 +74,12 @@ pf_pool *pf_pool_new(const pf_options *options)
         goto fail;
     pf__supervisor_init(&pool->sup, pool->slots, slots, options->term_grace);
     pool->sup.target = options->workers;
+    pool->sup.recycling = (struct pf__recycling){.tasks = options->tasks_per_worker,
+                                                 .jitter = options->jitter,
+                                                 .age = options->age_per_worker,
+                                                 .memory = options->memory_per_worker,
+                                                 .memory_limit = options->memory_limit,
+                                                 .random = (uint64_t)pf__now()};
     pool->sup.now = pf__now();
     if (make_seats(pool, options->workers) < 0 || (errno = pf__pools_add(pool)) != 0)
         goto fail;

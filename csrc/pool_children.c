@@ -49,8 +49,6 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
 {
     struct pf__zygote *zygote = pf__zygote_active(pool);
     int to[2] = {-1, -1}, from[2] = {-1, -1};
-    uint32_t claims =
-        pool->options.tasks_per_worker != 0 ? pool->options.tasks_per_worker : UINT32_MAX;
     child->generation = ++pool->generations;
     child->since = pool->sup.now;
     child->pid = 0;
@@ -64,9 +62,11 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
         errno = ENETDOWN;
         return -1;
     }
-    if (pf__scoreboard_create(&child->board, RESULTS_SIZE, claims) < 0 ||
+    if (pf__scoreboard_create(&child->board, RESULTS_SIZE, child->seat.tasks_most) < 0 ||
         pf__crashlog_create(&child->crash) < 0 || pf__pipe(to) < 0 || pf__pipe(from) < 0)
         goto fail;
+    if (child->seat.spare)
+        atomic_store(&child->board.segment->control, PF_CTL_HOLD);
     int fds[PF_WORKER_FDS] = {[PF_FD_TASKS] = pool->ring.pool_fd,
                               [PF_FD_WORDS] = pool->ring.words_fd,
                               [PF_FD_BOARD] = child->board.fd,
@@ -193,6 +193,7 @@ static void bury(pf_pool *pool, struct pf__child *child)
     int in_order = child->status_known && child->status == 0;
     event.outcome = seat->killed ? PF_EXIT_KILLED : in_order ? PF_EXIT_RETIRED : PF_EXIT_UNASKED;
     event.status = child->status_known ? child->status : -1;
+    event.memory = seat->memory;
     pool->counts.exited++;
     if (!seat->retiring)
         pool->counts.replaced++;

@@ -27,7 +27,7 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     info->unfinished = pool->sup.unfinished;
     info->processes = pool->sup.live;
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
-        info->alive += pool->sup.seats[i]->state >= PF_SEAT_STARTING;
+        info->alive += pool->sup.seats[i]->state >= PF_SEAT_STARTING && !pool->sup.seats[i]->spare;
         info->busy += pool->sup.seats[i]->held.first != NULL;
     }
     info->queued =
@@ -46,6 +46,8 @@ static pf_worker_state state_of(const struct pf__seat *seat)
         return PF_WORKER_STARTING;
     if (seat->held.first != NULL)
         return PF_WORKER_RUNNING;
+    if (seat->spare)
+        return PF_WORKER_SPARE;
     return seat->retiring ? PF_WORKER_RETIRING : PF_WORKER_IDLE;
 }
 

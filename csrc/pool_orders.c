@@ -89,6 +89,9 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
             event.status = child->status;
     }
     event.outcome = task->verdict;
+    if (task->verdict == PF_LOST && task->seat != PF_NO_WORKER &&
+        pool->seats[task->seat]->oversized)
+        event.memory = pool->seats[task->seat]->memory;
     event.task = task->id;
     event.at = task->started;
     event.data = job->result;
@@ -152,6 +155,24 @@ static void retire(pf_pool *pool, struct pf__child *child)
     pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
 }
 
+static void release(pf_pool *pool, struct pf__child *child)
+{
+    if (child->board.segment == NULL)
+        return;
+    atomic_fetch_and(&child->board.segment->control, ~(uint32_t)PF_CTL_HOLD);
+    pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+}
+
+static void sample(pf_pool *pool, struct pf__child *child)
+{
+    const struct pf__recycling *recycling = &pool->sup.recycling;
+    uint64_t limit = recycling->memory_limit, most = child->seat.memory_most;
+    pf__child_learn_pid(pool, child);
+    if (child->pid > 0)
+        pf__supervisor_memory(&pool->sup, &child->seat,
+                              pf__process_memory(child->pid, most == 0 ? limit : most));
+}
+
 static void look_at_slot(pf_pool *pool, uint64_t seq)
 {
     uint64_t word = atomic_load_explicit(pf__ring_word(&pool->ring, seq), memory_order_acquire);
@@ -190,6 +211,12 @@ void pf__pool_obey(pf_pool *pool)
             break;
         case PF_ORDER_SIGNAL:
             (void)pf__process_signal(child->watch, child->pid, order.signal);
+            break;
+        case PF_ORDER_SAMPLE:
+            sample(pool, child);
+            break;
+        case PF_ORDER_RELEASE:
+            release(pool, child);
             break;
         case PF_ORDER_RETIRE:
             retire(pool, child);

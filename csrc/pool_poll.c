@@ -113,14 +113,13 @@ static int start_waits(const struct pf__child *child)
                pf__word(task->seq, 0, PF_RUNNING);
 }
 
-/* Claims are noted, for a start that is to be told of may be among them; where that makes room it
- * is for somebody who waits. */
+/* Claims are noted, for a start that is to be told of may be among them. What follows from them, or
+ * from those that somebody noted who only wanted to know, is still to be carried out. */
 static int something_waits(pf_pool *pool)
 {
     struct pf__supervisor *sup = &pool->sup;
-    uint64_t head = sup->head;
     pf__pool_note_claims(pool);
-    if ((sup->head != head && sup->queue.first != NULL) || sup->settled.first != NULL)
+    if (pf__supervisor_has_orders(sup))
         return 1;
     for (uint32_t i = 0; i < sup->seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)sup->seats[i];

@@ -28,9 +28,14 @@
 typedef struct pf_pool pf_pool;
 
 typedef struct {
-    uint32_t workers;          /* how many to keep alive, 0 to 4095 */
-    uint32_t tasks_per_worker; /* a worker ends after that many; 0: never */
-    int64_t term_grace;        /* ns between a SIGTERM and the SIGKILL that follows */
+    uint32_t workers; /* how many to keep alive, 0 to 4095 */
+    /* When a worker is replaced by one that was forked ahead; 0: not for that. */
+    uint32_t tasks_per_worker;  /* after so many */
+    int64_t age_per_worker;     /* ns after it was up */
+    uint64_t memory_per_worker; /* KiB of its own; after the task in which it has more */
+    uint32_t jitter;            /* per mille by which each of these may be less, at random */
+    uint64_t memory_limit;      /* KiB of its own above which it is killed and its task lost */
+    int64_t term_grace;         /* ns between a SIGTERM and the SIGKILL that follows */
 } pf_options;
 
 typedef enum {
@@ -68,6 +73,7 @@ typedef struct {
     int32_t zygote_lost; /* the worker went down with its zygote */
     int64_t at;          /* when the call began, 0 if unknown */
     uint64_t peak_rss;   /* KiB, of a worker that has ended; 0 if unknown */
+    uint64_t memory;     /* KiB, of a worker that was ended because that was too much, else 0 */
     void *data;          /* the event's own; given up by pf_event_clear */
     size_t size;
 } pf_event;
@@ -157,6 +163,7 @@ typedef enum {
     PF_WORKER_IDLE,
     PF_WORKER_RUNNING,
     PF_WORKER_RETIRING,
+    PF_WORKER_SPARE, /* ready to take the place of one that is about to end */
     PF_WORKER_ENDING
 } pf_worker_state;
 

@@ -9,7 +9,10 @@
 
 #include <sys/types.h>
 
-enum pf__control { PF_CTL_RETIRE = 1 }; /* end after the present task, claim no more */
+enum pf__control {
+    PF_CTL_RETIRE = 1, /* end after the present task, claim no more */
+    PF_CTL_HOLD = 2    /* claim nothing as yet */
+};
 
 struct pf__record { /* a result in the ring, 8-aligned, its bytes behind it */
     uint64_t seq, id;

@@ -43,7 +43,7 @@ void pf__tasks_take_out(struct pf__task_list *list, struct pf__task *task)
     task->next = task->previous = NULL;
 }
 
-void pf__seat_wants(struct pf__supervisor *sup, struct pf__seat *seat, uint8_t todo)
+void pf__seat_wants(struct pf__supervisor *sup, struct pf__seat *seat, uint16_t todo)
 {
     seat->todo |= todo;
     if (seat->queued)
@@ -68,6 +68,7 @@ void pf__supervisor_init(struct pf__supervisor *sup, struct pf__task **slots, ui
     sup->head = sup->tail = 1;
     sup->term_grace = term_grace;
     pf__timer_init(&sup->spawn_timer, TIMER_SPAWN);
+    pf__timer_init(&sup->sample_timer, TIMER_SAMPLE);
 }
 
 void pf__supervisor_seats(struct pf__supervisor *sup, struct pf__seat **seats, uint32_t count)
@@ -81,6 +82,7 @@ void pf__seat_init(struct pf__seat *seat, uint32_t index)
     memset(seat, 0, sizeof *seat);
     seat->index = index;
     pf__timer_init(&seat->timer, TIMER_SEAT);
+    pf__timer_init(&seat->age, TIMER_AGE);
 }
 
 /* ---- time ---------------------------------------------------------------------------------- */
@@ -95,6 +97,10 @@ void pf__supervisor_time(struct pf__supervisor *sup, int64_t now)
             pf__task_timer_fired(sup, OWNER(timer, struct pf__task, timer));
         else if (timer->kind == TIMER_SEAT)
             pf__seat_timer_fired(sup, OWNER(timer, struct pf__seat, timer));
+        else if (timer->kind == TIMER_AGE)
+            pf__seat_aged(sup, OWNER(timer, struct pf__seat, age));
+        else if (timer->kind == TIMER_SAMPLE)
+            pf__supervisor_sample(sup);
     }
 }
 
@@ -117,34 +123,42 @@ static enum pf__order_type seat_order(struct pf__supervisor *sup, struct pf__ord
                     order->task = task;
                     return PF_ORDER_ACCEPTED;
                 }
-            seat->todo &= (uint8_t)~TODO_TELL;
+            seat->todo &= (uint16_t)~TODO_TELL;
         }
         if (seat->todo & TODO_LOOK) {
-            seat->todo &= (uint8_t)~TODO_LOOK;
+            seat->todo &= (uint16_t)~TODO_LOOK;
             return PF_ORDER_LOOK;
         }
         if (seat->todo & TODO_SOFTEN) {
-            seat->todo &= (uint8_t)~TODO_SOFTEN;
+            seat->todo &= (uint16_t)~TODO_SOFTEN;
             order->task = seat->held.last;
             if (order->task != NULL && order->task->softened)
                 return PF_ORDER_SOFTEN;
         }
+        if (seat->todo & TODO_SAMPLE) {
+            seat->todo &= (uint16_t)~TODO_SAMPLE;
+            return PF_ORDER_SAMPLE;
+        }
         if (seat->todo & TODO_ASK) {
-            seat->todo &= (uint8_t)~TODO_ASK;
+            seat->todo &= (uint16_t)~TODO_ASK;
             order->seq = seat->condemn_seq;
             return seat->asked == 0 ? PF_ORDER_ASK : PF_ORDER_LOOK_ASKED;
         }
         if (seat->todo & TODO_CONDEMN) {
-            seat->todo &= (uint8_t)~TODO_CONDEMN;
+            seat->todo &= (uint16_t)~TODO_CONDEMN;
             order->seq = seat->condemn_seq;
             return PF_ORDER_CONDEMN;
         }
+        if (seat->todo & TODO_RELEASE) {
+            seat->todo &= (uint16_t)~TODO_RELEASE;
+            return PF_ORDER_RELEASE;
+        }
         if (seat->todo & TODO_RETIRE) {
-            seat->todo &= (uint8_t)~TODO_RETIRE;
+            seat->todo &= (uint16_t)~TODO_RETIRE;
             return PF_ORDER_RETIRE;
         }
         if (seat->todo & TODO_SIGNAL) {
-            seat->todo &= (uint8_t)~TODO_SIGNAL;
+            seat->todo &= (uint16_t)~TODO_SIGNAL;
             order->signal = seat->signal;
             return PF_ORDER_SIGNAL;
         }
@@ -156,10 +170,15 @@ static enum pf__order_type seat_order(struct pf__supervisor *sup, struct pf__ord
     return PF_ORDER_NONE;
 }
 
+static bool can_publish(const struct pf__supervisor *sup)
+{
+    return sup->queue.first != NULL && sup->tail - sup->head < sup->slot_count;
+}
+
 static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__order *order)
 {
     struct pf__task *task = sup->queue.first;
-    if (task == NULL || sup->tail - sup->head >= sup->slot_count)
+    if (!can_publish(sup))
         return PF_ORDER_NONE;
     order->seq = sup->tail;
     if (sup->slot_is_held) {
@@ -176,29 +195,39 @@ static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__
     task->stall = sup->stall;
     sup->slots[task->seq & (sup->slot_count - 1)] = task;
     sup->ready++;
+    pf__supervisor_sample_later(sup);
     pf__task_arm(sup, task);
     order->task = task;
     return PF_ORDER_PUBLISH;
 }
 
+/* The place for one more worker, if there shall be one. */
+static struct pf__seat *seat_to_fill(const struct pf__supervisor *sup)
+{
+    if (!sup->can_spawn || sup->live >= sup->target + pf__supervisor_successors(sup) ||
+        sup->spawning >= PF_MAX_SPAWNING || sup->spawn_timer.at != PF_NEVER)
+        return NULL;
+    for (uint32_t i = 0; i < sup->seat_count; i++)
+        if (sup->seats[i]->state == PF_SEAT_VACANT && !sup->seats[i]->queued)
+            return sup->seats[i];
+    return NULL;
+}
+
 static enum pf__order_type spawn_order(struct pf__supervisor *sup, struct pf__order *order)
 {
-    if (!sup->can_spawn || sup->live >= sup->target || sup->spawning >= PF_MAX_SPAWNING ||
-        sup->spawn_timer.at != PF_NEVER)
+    struct pf__seat *seat = seat_to_fill(sup);
+    if (seat == NULL)
         return PF_ORDER_NONE;
-    for (uint32_t i = 0; i < sup->seat_count; i++) {
-        struct pf__seat *seat = sup->seats[i];
-        if (seat->state != PF_SEAT_VACANT || seat->queued)
-            continue;
-        pf__seat_init(seat, i);
-        seat->state = PF_SEAT_SPAWNING;
-        seat->epoch = sup->epoch;
-        sup->live++;
-        sup->spawning++;
-        order->seat = seat;
-        return PF_ORDER_SPAWN;
-    }
-    return PF_ORDER_NONE;
+    pf__seat_init(seat, seat->index);
+    seat->state = PF_SEAT_SPAWNING;
+    seat->epoch = sup->epoch;
+    seat->spare = sup->live - sup->spares >= sup->target;
+    pf__seat_allot(sup, seat);
+    sup->spares += seat->spare;
+    sup->live++;
+    sup->spawning++;
+    order->seat = seat;
+    return PF_ORDER_SPAWN;
 }
 
 enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__order *order)
@@ -221,4 +250,10 @@ enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__o
         (order->type = publish_order(sup, order)) == PF_ORDER_NONE)
         order->type = spawn_order(sup, order);
     return order->type;
+}
+
+bool pf__supervisor_has_orders(const struct pf__supervisor *sup)
+{
+    return sup->settled.first != NULL || sup->expiring.first != NULL || sup->first_todo != NULL ||
+           can_publish(sup) || seat_to_fill(sup) != NULL;
 }

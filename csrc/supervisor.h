@@ -58,6 +58,12 @@ enum pf__seat_state {
     PF_SEAT_UP
 };
 
+enum pf__spent {
+    PF_NOT_SPENT,
+    PF_SPENT_SOON, /* it will have done its tasks, and end by itself */
+    PF_SPENT       /* it is to end when somebody can take its place */
+};
+
 struct pf__seat { /* one place in the pool, which one worker process after another takes */
     struct pf__task_list held;
     struct pf__timer timer; /* a call not answered, or the grace after a signal */
@@ -67,14 +73,23 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     uint64_t tasks_done;
     uint32_t index;
     uint8_t state;
-    uint8_t todo; /* enum pf__todo */
-    int signal;   /* to send */
-    bool queued;  /* in the supervisor's list of seats with something to do */
+    uint16_t todo; /* enum pf__todo */
+    int signal;    /* to send */
+    bool queued;   /* in the supervisor's list of seats with something to do */
     bool called, retiring, killed;
     bool condemned; /* the task it holds; it is asked for its stacks, then killed */
+    bool oversized; /* its worker is condemned for its memory: the task will be lost */
     uint8_t asked;  /* milliseconds for which it was */
     bool up_early;  /* it said UP before the zygote said SPAWNED */
     struct pf__seat *next_todo;
+    struct pf__timer age;
+    int64_t ordered, up_at;
+    uint64_t claims;              /* seen */
+    uint64_t memory_most, memory; /* KiB: that it may have; what it had when that was more */
+    uint32_t tasks_most;          /* UINT32_MAX: no bound */
+    uint8_t spent;                /* enum pf__spent */
+    bool spare;                   /* it claims nothing before its turn */
+    bool succeeded;               /* it ends because a spare was ready to take its place */
 };
 
 enum pf__order_type {
@@ -88,11 +103,13 @@ enum pf__order_type {
     PF_ORDER_ASK,        /* seat: for its stacks */
     PF_ORDER_LOOK_ASKED, /* seat, seq: has it answered? then call pf__supervisor_answered */
     PF_ORDER_SIGNAL,     /* seat, signal */
+    PF_ORDER_SAMPLE,     /* seat: measure its memory, call pf__supervisor_memory */
     PF_ORDER_RETIRE,     /* seat: tell it */
+    PF_ORDER_RELEASE,    /* seat: it may claim from now on */
     PF_ORDER_LOOK_SLOT,  /* seq: read the slot's word, call pf__supervisor_slot_seen */
     PF_ORDER_PUBLISH,    /* task, its seq set */
     PF_ORDER_SKIP,       /* seq */
-    PF_ORDER_SPAWN       /* seat */
+    PF_ORDER_SPAWN       /* seat; `spare`: it is not to claim yet */
 };
 
 struct pf__order {
@@ -101,6 +118,15 @@ struct pf__order {
     struct pf__seat *seat;
     uint64_t seq;
     int signal;
+};
+
+struct pf__recycling { /* when a worker is replaced; 0: not for that */
+    uint32_t tasks;
+    uint32_t jitter;       /* per mille by which these three may come earlier */
+    int64_t age;           /* ns since it was up */
+    uint64_t memory;       /* KiB */
+    uint64_t memory_limit; /* KiB above which its task is lost, too */
+    uint64_t random;
 };
 
 struct pf__supervisor {
@@ -113,7 +139,11 @@ struct pf__supervisor {
     uint64_t head, tail;     /* sequences: published and not yet seen claimed lie between */
     uint32_t slot_count, seat_count;
     uint32_t target, live, spawning, retiring, called_count, failures;
-    uint64_t ready; /* published, not seen claimed */
+    uint32_t spent, spares; /* spent ones that do not retire yet; those who wait for their turn */
+    struct pf__recycling recycling;
+    struct pf__timer sample_timer; /* runs while somebody works whose memory matters */
+    int64_t birth;                 /* ns that the last one took from the order until it was up */
+    uint64_t ready;                /* published, not seen claimed */
     uint64_t unfinished, epoch;
     int64_t stall; /* ns for which the whole family stood still */
     int64_t term_grace;
@@ -160,6 +190,8 @@ void pf__supervisor_spawn_failed(struct pf__supervisor *sup, struct pf__seat *se
 void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat);
 /* The exit is confirmed and all that it left was drained: judges what it held by its last page. */
 void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page);
+/* Of a SAMPLE order: what it has for itself. */
+void pf__supervisor_memory(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t kib);
 void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat);
 
 /* ---- requests ------------------------------------------------------------------------------ */
@@ -176,6 +208,8 @@ void pf__supervisor_end_task(struct pf__supervisor *sup, struct pf__task *task, 
 void pf__supervisor_abandon(struct pf__supervisor *sup, struct pf__task *task);
 void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int signal);
 void pf__supervisor_resize(struct pf__supervisor *sup, uint32_t target);
+/* How many successors such a pool forks ahead at most: seats that it needs beyond its size. */
+uint32_t pf__supervisor_ahead(uint32_t workers);
 /* A new zygote: workers of an older one are retired, and replaced from it. */
 void pf__supervisor_renew(struct pf__supervisor *sup);
 
@@ -183,6 +217,7 @@ void pf__supervisor_renew(struct pf__supervisor *sup);
 
 /* The next order, NONE when all is done. */
 enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__order *order);
+bool pf__supervisor_has_orders(const struct pf__supervisor *sup);
 /* When pf__supervisor_time must be called at the latest, PF_NEVER if nothing is due. */
 int64_t pf__supervisor_deadline(const struct pf__supervisor *sup);
 

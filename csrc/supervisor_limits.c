@@ -102,6 +102,7 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
     if (task == NULL || task->seq != seq)
         return;
     if (!done) {
+        seat->oversized = false;
         pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);
         return;
     }
@@ -132,7 +133,7 @@ void pf__seat_end_condemned(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     struct pf__task *task = seat->held.last;
     seat->condemned = false;
-    if (task != NULL)
+    if (task != NULL && !seat->oversized)
         pf__supervisor_end_task(sup, task, PF_VERDICT_TIMED_OUT, sigkill);
     else
         pf__supervisor_kill(sup, seat, sigkill);

@@ -29,7 +29,7 @@ void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, 
 bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap)
 {
     if (nap == 0 || seat->state != PF_SEAT_UP || seat->called || seat->retiring || seat->killed ||
-        seat->condemned || nap == seat->deaf_nap)
+        seat->condemned || seat->spare || nap == seat->deaf_nap)
         return false;
     seat->called = true;
     seat->called_nap = nap;
@@ -68,23 +68,43 @@ void pf__supervisor_misbehaved(struct pf__supervisor *sup, struct pf__seat *seat
     pf__supervisor_kill(sup, seat, sigkill);
 }
 
-static void retire(struct pf__supervisor *sup, struct pf__seat *seat)
+/* It is no successor any more, and wants none. */
+static void leave_succession(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    sup->spares -= seat->spare;
+    sup->spent -= seat->spent != PF_NOT_SPENT;
+    seat->spare = false;
+    seat->spent = PF_NOT_SPENT;
+}
+
+void pf__seat_retire(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     if (seat->state == PF_SEAT_VACANT || seat->retiring)
         return;
+    leave_succession(sup, seat);
     seat->retiring = true;
     sup->retiring++;
     pf__seat_forget_call(sup, seat);
     pf__seat_wants(sup, seat, TODO_RETIRE);
 }
 
-/* Idle workers go first, then those with the highest numbers. */
+static bool are_too_many(const struct pf__supervisor *sup)
+{
+    uint32_t stay = sup->live - sup->retiring;
+    return stay > sup->target + pf__supervisor_successors(sup) || stay - sup->spares > sup->target;
+}
+
+/* Spent workers go first, then idle ones, then those with the highest numbers. */
 static void shrink(struct pf__supervisor *sup)
 {
+    for (uint32_t i = sup->seat_count; i-- > 0 && are_too_many(sup);)
+        if (sup->seats[i]->spent != PF_NOT_SPENT)
+            pf__seat_retire(sup, sup->seats[i]);
     for (int idle = 1; idle >= 0; idle--)
-        for (uint32_t i = sup->seat_count; i-- > 0 && sup->live - sup->retiring > sup->target;)
+        for (uint32_t i = sup->seat_count; i-- > 0 && are_too_many(sup);)
             if (!idle || sup->seats[i]->held.first == NULL)
-                retire(sup, sup->seats[i]);
+                pf__seat_retire(sup, sup->seats[i]);
+    pf__spares_take_turns(sup);
 }
 
 void pf__supervisor_resize(struct pf__supervisor *sup, uint32_t target)
@@ -99,7 +119,7 @@ void pf__supervisor_renew(struct pf__supervisor *sup)
     sup->failures = 0;
     pf__timer_stop(&sup->timers, &sup->spawn_timer);
     for (uint32_t i = 0; i < sup->seat_count; i++)
-        retire(sup, sup->seats[i]);
+        pf__seat_retire(sup, sup->seats[i]);
 }
 
 void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
@@ -119,12 +139,15 @@ void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
     else
         seat->state = PF_SEAT_UP;
     sup->failures = 0;
+    pf__seat_is_up(sup, seat);
 }
 
 static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     pf__seat_forget_call(sup, seat);
     pf__timer_stop(&sup->timers, &seat->timer);
+    pf__timer_stop(&sup->timers, &seat->age);
+    leave_succession(sup, seat);
     if (seat->retiring)
         sup->retiring--;
     if (seat->state == PF_SEAT_SPAWNING)
@@ -132,6 +155,8 @@ static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
     sup->live--;
     seat->state = PF_SEAT_VACANT;
     seat->todo = 0;
+    seat->succeeded = false;
+    pf__spares_take_turns(sup);
 }
 
 /* A worker that ended before it was up would end so again: spawn the next one ever later. */
@@ -174,7 +199,7 @@ void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, ui
         bool begun = state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
         if (pf__word_seq(page) != task->seq)
             begun = pf__word_seq(page) > task->seq;
-        if (seat->condemned)
+        if (seat->condemned && !seat->oversized)
             pf__task_settle(sup, task, PF_VERDICT_TIMED_OUT);
         else if (begun || task->put_back == PF_MAX_PUT_BACK)
             lost(sup, task);

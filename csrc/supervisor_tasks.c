@@ -58,6 +58,7 @@ static void claimed(struct pf__supervisor *sup, struct pf__task *task, uint32_t 
     pf__tasks_append(&seat->held, task);
     pf__seat_forget_call(sup, seat);
     seat->deaf_nap = 0;
+    pf__seat_claimed(sup, seat);
     pf__task_arm(sup, task);
     if (task->tell)
         pf__seat_wants(sup, seat, TODO_LOOK);

@@ -142,7 +142,9 @@ static int begin(pf_worker *worker)
         store_page(worker, 0, PF_IDLE);
         return 0;
     }
-    if (worker->flags & PF_BODY_TELL)
+    /* Its last one is news, too: there is a successor to be forked. */
+    if (worker->flags & PF_BODY_TELL ||
+        atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
         ring_if_armed(worker);
     return 1;
 }
@@ -158,12 +160,12 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
         int loaded;
         if (worker->seq == 0) {
             uint32_t left = atomic_load_explicit(&segment->claims_left, memory_order_relaxed);
-            if (left == 0 ||
-                atomic_load_explicit(&segment->control, memory_order_acquire) & PF_CTL_RETIRE) {
+            uint32_t control = atomic_load_explicit(&segment->control, memory_order_acquire);
+            if (left == 0 || control & PF_CTL_RETIRE) {
                 errno = ESHUTDOWN;
                 return -1;
             }
-            if (!pf__worker_take_ready(worker))
+            if (control & PF_CTL_HOLD || !pf__worker_take_ready(worker))
                 return 0;
             if (left != UINT32_MAX)
                 atomic_store_explicit(&segment->claims_left, left - 1, memory_order_relaxed);
@@ -220,8 +222,8 @@ int pf_worker_wait(pf_worker *worker)
     /* Announce, look again, sleep: with a full fence between, or a wake-up can be lost. */
     set_sleeper(worker, 1);
     atomic_thread_fence(memory_order_seq_cst);
-    if (!something_to_claim(worker) &&
-        !(atomic_load_explicit(&segment->control, memory_order_acquire) & PF_CTL_RETIRE)) {
+    uint32_t control = atomic_load_explicit(&segment->control, memory_order_acquire);
+    if (!(control & PF_CTL_RETIRE) && (control & PF_CTL_HOLD || !something_to_claim(worker))) {
         result = pf__worker_wait_pipes(worker, 1);
         error = errno;
     }

@@ -20,4 +20,4 @@ __all__ = ["SOFT_SIGNAL", "STACKS_SIGNAL", "CorePool", "CoreWorker", "run_zygote
 ) = range(9)
 OK, ERROR, LOST, TIMED_OUT, TERMINATED, CANCELLED, EXPIRED = range(7)
 EXIT_UNASKED, EXIT_RETIRED, EXIT_KILLED = range(3)
-WORKER_STATES = ("spawning", "starting", "idle", "running", "retiring", "ending")
+WORKER_STATES = ("spawning", "starting", "idle", "running", "retiring", "spare", "ending")

@@ -7,14 +7,24 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int]
-"""type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss"""
+Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int, int]
+"""type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss,
+memory"""
 
 SOFT_SIGNAL: int
 STACKS_SIGNAL: int
 
 class CorePool:
-    def __init__(self, workers: int, tasks_per_worker: int, term_grace: float) -> None: ...
+    def __init__(
+        self,
+        workers: int,
+        tasks: int,
+        age: float,
+        memory: int,
+        memory_limit: int,
+        jitter: float,
+        term_grace: float,
+    ) -> None: ...
     def zygote_prepare(self) -> int: ...
     def zygote_started(self, pid: int) -> None: ...
     def submit(

@@ -43,16 +43,21 @@ cdef tuple as_tuple(pf.pf_event *event):
     if event.data != NULL:
         data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
     return (<int>event.type, event.outcome, event.task, event.slot, event.pid, event.status,
-            event.zygote_lost, event.at * 1e-9, data, event.peak_rss)
+            event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory)
 
 
 cdef class CorePool:
     cdef pf.pf_pool *pool
 
-    def __cinit__(self, uint32_t workers, uint32_t tasks_per_worker, double term_grace):
+    def __cinit__(self, uint32_t workers, uint32_t tasks, double age, uint64_t memory,
+                  uint64_t memory_limit, double jitter, double term_grace):
         cdef pf.pf_options options
         options.workers = workers
-        options.tasks_per_worker = tasks_per_worker
+        options.tasks_per_worker = tasks
+        options.age_per_worker = nanoseconds(min(age, 1e9))
+        options.memory_per_worker = memory
+        options.memory_limit = memory_limit
+        options.jitter = <uint32_t>(jitter * 1000)
         options.term_grace = <int64_t>(term_grace * 1e9)
         self.pool = pf.pf_pool_new(&options)
         if self.pool == NULL:

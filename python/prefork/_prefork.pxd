@@ -17,6 +17,10 @@ cdef extern from "prefork.h" nogil:
     ctypedef struct pf_options:
         uint32_t workers
         uint32_t tasks_per_worker
+        int64_t age_per_worker
+        uint64_t memory_per_worker
+        uint32_t jitter
+        uint64_t memory_limit
         int64_t term_grace
 
     ctypedef struct pf_task_options:
@@ -36,6 +40,7 @@ cdef extern from "prefork.h" nogil:
         int32_t zygote_lost
         int64_t at
         uint64_t peak_rss
+        uint64_t memory
         void *data
         size_t size
 

@@ -195,7 +195,7 @@ class Delivery:
         return found, None
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
-        _, outcome, _, _, pid, status, zygote_lost, at, data, peak_rss = event
+        _, outcome, _, _, pid, status, zygote_lost, at, data, peak_rss, memory = event
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
@@ -216,15 +216,17 @@ class Delivery:
             return None, queue_timeout(task.id, task.name, task._queue_limit)
         if outcome == _core.TIMED_OUT:
             return None, time_limit(task.id, task.name, task._limit, pid, runtime, stack)
-        killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL and not zygote_lost
+        killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL
         end = WorkerEnd(
             pid=pid,
             status=status,
             runtime=runtime,
             zygote_lost=bool(zygote_lost),
             terminated=outcome == _core.TERMINATED,
-            out_of_memory=killed and self._oom_kills.claim(),
+            out_of_memory=killed and not zygote_lost and not memory and self._oom_kills.claim(),
             peak_rss=peak_rss,
+            memory=memory,
+            memory_limit=self._pool._recycling.memory_limit or 0,
             stack=stack,
         )
         lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
@@ -240,14 +242,16 @@ class Delivery:
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, zygote_lost, *_ = event
+        _, how, _, slot, pid, status, zygote_lost, *_, memory = event
         if status < 0:
             what = "ended, how is unknown"
         elif status & 0x7F:
             what = f"was ended by {signal_name(status & 0x7F)}"
         else:
             what = f"exited with code {status >> 8}"
-        level = "warning" if how == _core.EXIT_UNASKED else "debug"
+        if memory:
+            what += f"; it had {memory} KiB of memory of its own, which was too much"
+        level = "warning" if how == _core.EXIT_UNASKED else "info" if memory else "debug"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         if pid in self._up:
             self._up.discard(pid)

@@ -75,7 +75,13 @@ class WorkerKilled(WorkerLostError):
 
 class OutOfMemory(WorkerKilled):
     """The worker was killed because memory ran out, as far as the kernel tells: its counter of such
-    kills, for our cgroup, went up."""
+    kills, for our cgroup, went up. Or the pool has killed it, for it had more than the pool's
+    `memory_limit`."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.memory: int | None = None  #: KiB that it had of its own, if the pool has killed it
+        self.memory_limit: int | None = None  #: KiB, the limit for which it did
 
 
 class WorkerExited(WorkerLostError):
@@ -144,6 +150,8 @@ class WorkerEnd:
     terminated: bool = False  #: the pool did it
     out_of_memory: bool = False
     peak_rss: int = 0  #: KiB; 0: unknown
+    memory: int = 0  #: KiB for which it was killed; 0: it was not
+    memory_limit: int = 0  #: KiB
     stack: str = ""
 
     @property
@@ -195,6 +203,8 @@ def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
     error.zygote_lost = end.zygote_lost
     error.peak_rss = end.peak_rss or None
     error.stack = end.stack or None
+    if isinstance(error, OutOfMemory) and end.memory:
+        error.memory, error.memory_limit = end.memory, end.memory_limit
     if not end.terminated:
         error.exitcode = end.exitcode
         error.signal = end.signal
@@ -221,6 +231,12 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
         return WorkerKilled, (
             f"worker {end.pid} went down with its zygote, which was killed, {while_it_ran}"
         )
+    if end.memory:
+        message = (
+            f"worker {end.pid} had {end.memory} KiB of memory of its own, its limit is "
+            f"{end.memory_limit} KiB: it was killed {while_it_ran}"
+        )
+        return OutOfMemory, f"{message}\n{end.stack}" if end.stack else message
     how = signal_name(end.signal)
     peak = f" Its memory was {end.peak_rss} KiB at its highest." if end.peak_rss else ""
     if end.out_of_memory:

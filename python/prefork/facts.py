@@ -52,7 +52,7 @@ def info_of(pool: TaskPool) -> dict[str, Any]:
         "implementation": f"{type(pool).__module__}:{type(pool).__qualname__}",
         "max-concurrency": pool.limit,
         "processes": [worker.pid for worker in workers_of(pool)] if pool._started else [],
-        "max-tasks-per-child": pool._maxtasksperchild or "N/A",
+        "max-tasks-per-child": pool._recycling.tasks or "N/A",
         "put-guarded-by-semaphore": pool.putlocks,
         "timeouts": (pool._soft_timeout or 0, pool._timeout or 0),
         "start-method": pool._start_method,

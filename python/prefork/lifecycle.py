@@ -24,6 +24,7 @@ from ._core import CorePool
 from .driving import Driving
 from .errors import PoolClosed
 from .machine import spare_descriptors
+from .options import Recycling
 from .task import remaining
 from .worker import WorkerSetup
 
@@ -46,7 +47,7 @@ class Lifecycle(Driving):
         start_method: str,
         setup: WorkerSetup,
         preload: Sequence[str],
-        maxtasksperchild: int | None,
+        recycling: Recycling,
         logger: Logger,
     ) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ class Lifecycle(Driving):
         self._start_method = start_method
         self._setup = setup
         self._preload = tuple(preload)
-        self._maxtasksperchild = maxtasksperchild
+        self._recycling = recycling
         self._closed = self._terminated = False
         self._starting = threading.Lock()
 
@@ -69,7 +70,15 @@ class Lifecycle(Driving):
         try:
             self.on_start()
             self._check_descriptors(self.limit)
-            core = CorePool(self.limit, self._maxtasksperchild or 0, TERM_GRACE)
+            core = CorePool(
+                self.limit,
+                self._recycling.tasks or 0,
+                self._recycling.age or 0.0,
+                self._recycling.memory or 0,
+                self._recycling.memory_limit or 0,
+                self._recycling.jitter,
+                TERM_GRACE,
+            )
             boot.start_zygote(core, self._start_method, self._setup, self._preload)
             self._core = core
             self._pid = os.getpid()

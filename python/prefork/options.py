@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
+from dataclasses import dataclass
 from typing import Any
 
 MAX_WORKERS = 4095
@@ -12,6 +13,27 @@ MOST_RETRIES = 60000
 OTHER_NAMES = dict.fromkeys(
     ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
 )
+
+
+@dataclass(frozen=True)
+class Recycling:
+    """When a worker is replaced. Raises ValueError, and TypeError for what is no number."""
+
+    tasks: int | None = None  #: that it has done
+    age: float | None = None  #: seconds
+    memory: int | None = None  #: KiB of its own
+    memory_limit: int | None = None  #: KiB at which also its task is lost
+    jitter: float = 0.0  #: by which share each but the limit may come earlier
+
+    def __post_init__(self) -> None:
+        checked_count("maxtasksperchild", self.tasks)
+        check_seconds("max_age_per_child", self.age)
+        checked_count("max_memory_per_child", self.memory, 1 << 50)
+        checked_count("memory_limit", self.memory_limit, 1 << 50)
+        if not 0 <= self.jitter < 1:
+            raise ValueError(
+                f"recycle_jitter must be at least 0 and less than 1, not {self.jitter}"
+            )
 
 
 def unknown_option(pool: type, name: str) -> str:
@@ -30,13 +52,13 @@ def checked_limit(limit: int) -> int:
     return limit
 
 
-def checked_count(name: str, count: int | None) -> int | None:
-    """A positive number or none. Raises TypeError for what is no integer, ValueError."""
+def checked_count(name: str, count: int | None, bound: int = 1 << 32) -> int | None:
+    """A positive number below `bound` or none. Raises TypeError for what is no integer, ValueError."""
     if count is None:
         return None
     count = operator.index(count)
-    if not 1 <= count < 1 << 32:
-        raise ValueError(f"{name} must be at least 1, not {count}")
+    if not 1 <= count < bound:
+        raise ValueError(f"{name} must be at least 1 and less than {bound}, not {count}")
     return count
 
 

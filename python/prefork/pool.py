@@ -31,10 +31,10 @@ from .machine import usable_cpus
 from .maps import MapIterator
 from .options import (
     MAX_WORKERS,
+    Recycling,
     check_callable,
     check_has,
     check_seconds,
-    checked_count,
     checked_limit,
     checked_retries,
     unknown_option,
@@ -57,8 +57,12 @@ class TaskPool(Lifecycle):
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit.
     `timeout`: seconds that a task may run, then its worker is killed. `soft_timeout`: seconds after
-    which SoftTimeLimitExceeded is raised inside the task. `maxtasksperchild`: tasks after which a
-    worker is replaced. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
+    which SoftTimeLimitExceeded is raised inside the task. A worker is replaced, and its successor
+    forked ahead, after `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which
+    it was seen with more than `max_memory_per_child` KiB of memory of its own (looked at ten times
+    a second while it works); each up to the share `recycle_jitter` earlier, at random, so that
+    workers do not end together. `memory_limit`: KiB above which its task is lost with OutOfMemory,
+    and it is killed. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
     and `release()`, and is released exactly once for every task of `apply_async`, also for one
     that did not wait for it (then whoever called has acquired it). `start_method`: "fork" or
     "exec". `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
@@ -89,6 +93,10 @@ class TaskPool(Lifecycle):
         timeout: float | None = None,
         soft_timeout: float | None = None,
         maxtasksperchild: int | None = None,
+        max_age_per_child: float | None = None,
+        max_memory_per_child: int | None = None,
+        memory_limit: int | None = None,
+        recycle_jitter: float = 0.1,
         semaphore: Any = None,
         start_method: str | None = None,
         preload: Sequence[str] = (),
@@ -98,7 +106,9 @@ class TaskPool(Lifecycle):
         if unknown:
             raise TypeError(unknown_option(TaskPool, next(iter(unknown))))
         limit = usable_cpus() if limit is None else checked_limit(limit)
-        maxtasksperchild = checked_count("maxtasksperchild", maxtasksperchild)
+        recycling = Recycling(
+            maxtasksperchild, max_age_per_child, max_memory_per_child, memory_limit, recycle_jitter
+        )
         check_seconds("timeout", timeout)
         check_seconds("soft_timeout", soft_timeout)
         check_callable(initializer=initializer, on_process_exit=on_process_exit)
@@ -110,7 +120,7 @@ class TaskPool(Lifecycle):
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
         setup = WorkerSetup(initializer, tuple(initargs), on_process_exit)
-        super().__init__(limit, method, setup, preload, maxtasksperchild, logger or pool_logger)
+        super().__init__(limit, method, setup, preload, recycling, logger or pool_logger)
         self.putlocks = putlocks
         self.callbacks_propagate = tuple(callbacks_propagate)
         self.app = app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import faulthandler
 import os
 import random
@@ -88,7 +89,9 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         if _initialize(core, setup):
             exitcode = _serve(core)
             _finish(setup, exitcode)
-    except BaseException:  # the application is gone, or a signal handler of a task raised here
+    except BaseException as error:  # the application is gone, or a task's signal handler raised
+        if isinstance(error, OSError) and error.errno == errno.ECANCELED:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the pool is about to
         worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
     finally:
         os._exit(exitcode)

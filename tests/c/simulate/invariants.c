@@ -2,6 +2,7 @@
  *
  *   no READY slot beside a sleeper that nobody called in the last 2 ms
  *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
+ *   where somebody is to claim, no spare waits; where a spare is ready, nobody spent goes on
  *   no slot is CLAIMED by a worker that was buried
  *   while the application waits, nothing that it should know is without a bell */
 #define _GNU_SOURCE
@@ -30,7 +31,7 @@ static void check_sleeper(const struct pf__child *child, uint64_t ready)
     const struct pf__seat *seat = &child->seat;
     struct process *process = process_of(child);
     if (process == NULL || process->dead || !sleeps(process) || seat->state != PF_SEAT_UP ||
-        seat->retiring || seat->killed)
+        seat->retiring || seat->killed || seat->spare)
         return;
     MUST(!seat->called || seat->called_nap != process->segment->asleep); /* called, yet no bell */
     MUST(!seat->called || ready == 0); /* it has slept anew since, and does not truth_count */
@@ -64,6 +65,27 @@ static void check_limits(const struct pf__seat *seat)
     }
 }
 
+static void check_succession(void)
+{
+    const struct pf__supervisor *sup = &pool->sup;
+    uint32_t spent = 0, spares = 0, ready = 0, succeeded = 0, waiting = 0;
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__seat *seat = pool->seats[i];
+        if (seat->state == PF_SEAT_VACANT)
+            continue;
+        spent += seat->spent != PF_NOT_SPENT;
+        waiting += seat->spent == PF_SPENT;
+        spares += seat->spare;
+        ready += seat->spare && (seat->state == PF_SEAT_UP || seat->up_early);
+        succeeded += seat->succeeded;
+    }
+    MUST(spent == sup->spent && spares == sup->spares);
+    MUST(spares == 0 || sup->live - spares >= sup->target);
+    MUST(sup->live - spares - sup->retiring <= sup->target);
+    MUST(waiting == 0 || ready <= succeeded);
+    seen.spares += spares;
+}
+
 void oracle_returned(void)
 {
     const struct pf__supervisor *sup = &pool->sup;
@@ -90,11 +112,14 @@ void oracle_returned(void)
     }
     MUST(ready <= awaited && awaited == sup->ready && held <= live);
     MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
-    MUST(called == sup->called_count && sup->live - sup->retiring <= sup->target);
+    uint32_t most = sup->target + pf__supervisor_ahead(sup->target);
+    most = sup->target + sup->spent < most ? sup->target + sup->spent : most;
+    MUST(called == sup->called_count && sup->live - sup->retiring <= most);
+    check_succession();
     MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
          (guest && poll_is_ready(application)));
-    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= sup->target ||
-         sup->spawning >= PF_MAX_SPAWNING);
+    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= most ||
+         sup->spawning >= PF_MAX_SPAWNING || (guest && poll_is_ready(application)));
     uint64_t open = 0;
     for (uint64_t number = 1; number <= truth_count; number++)
         open += !truths[number].settled;

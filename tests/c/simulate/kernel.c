@@ -209,6 +209,17 @@ int sim_kill(pid_t pid, int signal)
     return process == NULL ? -1 : 0;
 }
 
+/* It grows and shrinks at random. */
+uint64_t pf__process_memory(pid_t pid, uint64_t enough)
+{
+    sim_step();
+    struct process *process = process_find(pid);
+    if (process == NULL || process->dead)
+        return 0;
+    process->memory_used = draw(once_in(3) ? MEMORY_LIMIT * 2 : enough);
+    return process->memory_used;
+}
+
 static bool awaited_is_dead(struct process *process)
 {
     return process->awaits->dead;

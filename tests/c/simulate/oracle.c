@@ -7,7 +7,8 @@
  *   tasks are published in the order of their submission, those put back before all others
  *   one that began is never published again, one that was cancelled never begins
  *   a signal goes to a worker whose page is CONDEMNED, and to no other before pf_pool_terminate
- *   a slot that a living worker copies from is not published over */
+ *   a slot that a living worker copies from is not published over
+ *   a spare claims nothing, and only who had too much memory loses its task for it */
 #define _GNU_SOURCE
 #include "oracle.h"
 
@@ -71,9 +72,9 @@ static void called_again(struct truth *truth)
 {
     const struct process *process = truth->begun ? process_find(truth->pid) : NULL;
     MUST(process == NULL || process->dead);
-    MUST(!truth->delivered && !truth->condemned);
+    MUST(!truth->delivered && (!truth->condemned || truth->oversized));
     MUST(++truth->losses <= truth->options.retries);
-    truth->begun = truth->ended = truth->softened = false;
+    truth->begun = truth->ended = truth->softened = truth->condemned = truth->oversized = false;
     truth->published = 0;
     seen.retried++;
 }
@@ -111,6 +112,7 @@ static void slot_changed(struct process *who, uint64_t before, uint64_t after)
     case PF_CLAIMED:
         MUST(who->role == WORKER && pf__word_worker(after) == who->slot);
         MUST(before == pf__word(seq, PF_NO_WORKER, PF_READY));
+        MUST(!(who->segment->control & PF_CTL_HOLD));
         who->claim = seq;
         break;
     case PF_TAKEN:
@@ -138,6 +140,12 @@ static void call_begins(struct process *process, struct truth *truth)
     truth->pid = process->pid;
 }
 
+static void is_condemned(const struct process *process, struct truth *truth)
+{
+    truth->condemned = true;
+    truth->oversized = process->memory_used > MEMORY_LIMIT;
+}
+
 static void page_changed(const struct process *who, struct process *process, uint64_t after)
 {
     uint64_t before = process->page, seq = pf__word_seq(after);
@@ -152,7 +160,7 @@ static void page_changed(const struct process *who, struct process *process, uin
     else if (who == process && from == PF_DONE && to == PF_IDLE)
         truth->delivered = true;
     else if (who == application && from == PF_RUNNING && to == PF_CONDEMNED)
-        truth->condemned = true;
+        is_condemned(process, truth);
     else if (who == application && from == PF_LOADING && to == PF_REVOKED)
         seen.revoked++;
     else if (who == process && from == PF_IDLE && to == PF_LOADING)
@@ -277,7 +285,9 @@ static void task_ended(const pf_event *event, struct truth *truth)
     truth->settled = true;
     seen.outcomes[event->outcome]++;
     MUST(!truth->cancelled || event->outcome == PF_CANCELLED);
-    MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED);
+    MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED ||
+         (event->outcome == PF_LOST && event->memory > MEMORY_LIMIT));
+    MUST(event->memory == 0 || (event->outcome == PF_LOST && truth->oversized));
     MUST(!truth->options.tell || truth->told || !truth->begun || terminated);
     switch (event->outcome) {
     case PF_OK:
@@ -291,6 +301,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
         MUST(!truth->delivered);
         MUST(!truth->begun || event->pid == truth->pid);
         seen.given_up += !truth->begun;
+        seen.oversized += event->memory > 0;
         break;
     case PF_TIMED_OUT:
         MUST(truth->condemned && truth->options.limit > 0 &&
@@ -359,7 +370,9 @@ void oracle_end(void)
     for (uint64_t number = 1; number <= truth_count; number++)
         MUST(truths[number].settled);
     MUST(pool->sup.live == 0 && pool->sup.ready == 0 && pool->sup.called_count == 0);
-    MUST(pool->sup.timers.first == NULL || pool->sup.timers.first == &pool->sup.spawn_timer);
+    pf__timer_stop(&pool->sup.timers, &pool->sup.spawn_timer);
+    pf__timer_stop(&pool->sup.timers, &pool->sup.sample_timer);
+    MUST(pool->sup.timers.first == NULL);
     watching = false;
 }
 
@@ -368,9 +381,9 @@ void oracle_print(void)
     printf("ok %llu, error %llu, lost %llu (unbegun %llu), timed out %llu, terminated %llu, "
            "cancelled %llu (revoked %llu), expired %llu, called again %llu\n"
            "softened %llu, put back %llu, bodies outside %llu, slots burned %llu, "
-           "waits for space %llu, deaf %llu\n",
+           "waits for space %llu, deaf %llu, oversized %llu, spares %llu\n",
            seen.outcomes[PF_OK], seen.outcomes[PF_ERROR], seen.outcomes[PF_LOST], seen.given_up,
            seen.outcomes[PF_TIMED_OUT], seen.outcomes[PF_TERMINATED], seen.outcomes[PF_CANCELLED],
            seen.revoked, seen.outcomes[PF_EXPIRED], seen.retried, seen.softened, seen.put_back,
-           seen.outside, seen.burned, seen.full, seen.deaf);
+           seen.outside, seen.burned, seen.full, seen.deaf, seen.oversized, seen.spares);
 }

@@ -11,11 +11,12 @@ struct truth {
     int pid, published; /* how often, since the last loss */
     uint32_t losses;    /* that were made good */
     bool told, begun, ended, delivered, softened, condemned, cancelled, settled;
+    bool oversized; /* condemned when its worker had more memory than it may */
 };
 
 struct seen {
     unsigned long long outcomes[7], retried, softened, put_back, given_up, burned, revoked, outside,
-        full, deaf;
+        full, deaf, oversized, spares;
 };
 
 extern struct truth truths[TASKS]; /* by number, from 1 */

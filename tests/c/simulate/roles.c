@@ -129,13 +129,20 @@ static void set_up(void)
 {
     pf_options options = {.workers = 1 + (uint32_t)draw(SEATS),
                           .tasks_per_worker = once_in(3) ? 1 + (uint32_t)draw(5) : 0,
+                          .age_per_worker = once_in(6) ? (int64_t)(5 + draw(200)) * ms : 0,
+                          .memory_per_worker = once_in(4) ? MEMORY_MOST : 0,
+                          .memory_limit = once_in(3) ? MEMORY_LIMIT : 0,
+                          .jitter = (uint32_t)draw(500),
                           .term_grace = 20 * ms};
     calm = true;
     pool = pf_pool_new(&options);
+    const struct pf__recycling recycling = pool->sup.recycling;
+    const uint32_t seats = pool->sup.seat_count;
     pf__ring_close(&pool->ring);
     MUST(pf__ring_create(&pool->ring, SLOTS, BODY_ROOM) == 0);
     pf__supervisor_init(&pool->sup, pool->slots, SLOTS, options.term_grace);
-    pf__supervisor_seats(&pool->sup, pool->seats, options.workers);
+    pf__supervisor_seats(&pool->sup, pool->seats, seats);
+    pool->sup.recycling = recycling;
     pool->sup.target = options.workers;
     pool->sup.now = now;
     guest = once_in(4);
@@ -193,7 +200,7 @@ static bool can_go_on(void)
 
 static void seldom(void)
 {
-    pf_worker_info workers[SEATS];
+    pf_worker_info workers[SEATS * 2];
     pf_pool_info info;
     switch (draw(5)) {
     case 0:
@@ -209,7 +216,7 @@ static void seldom(void)
         MUST(pf_pool_describe(pool, &info) == 0);
         break;
     default:
-        MUST(pf_pool_list_workers(pool, workers, SEATS) <= SEATS);
+        MUST(pf_pool_list_workers(pool, workers, SEATS * 2) <= SEATS * 2);
         break;
     }
 }

@@ -27,6 +27,7 @@
 
 /* More processes than live at once: the dead stay until they are reaped and nobody watches. */
 enum { PROCESSES = 64, SLOTS = 16, SEATS = 8, TASKS = 1 << 13, PATIENCE = 400000 };
+enum { MEMORY_MOST = 1000, MEMORY_LIMIT = 2000 }; /* KiB, where a pool has such bounds */
 static const int64_t ms = 1000000;
 
 enum role { NOBODY, APPLICATION, ZYGOTE, WORKER };
@@ -72,6 +73,7 @@ struct process {
     uint64_t page;               /* as last seen */
     uint64_t claim;              /* the sequence of the slot that it copies from; 0 */
     bool reported, deaf_to_term, up;
+    uint64_t memory_used; /* KiB, as last measured */
 };
 
 extern struct process processes[PROCESSES];
