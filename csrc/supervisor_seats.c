@@ -183,6 +183,7 @@ static void lost(struct pf__supervisor *sup, struct pf__task *task)
     }
     task->attempts++;
     task->put_back = 0;
+    task->expires = 0; /* it had begun in time */
     pf__task_put_back(sup, task);
 }
 

@@ -105,6 +105,10 @@ int pf__worker_wait_pipes(pf_worker *worker, int for_reading)
 
 int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
 {
+    if (forked_copy) {
+        errno = ECHILD;
+        return -1;
+    }
     if (pf__worker_send(worker, PF_FRAME_FAILED, data, size) < 0)
         return -1;
     while (pf__channel_wants_write(&worker->channel))

@@ -40,6 +40,10 @@ static void ring_if_armed(pf_worker *worker)
 
 int pf_worker_ready(pf_worker *worker)
 {
+    if (pf__worker_is_copy()) {
+        errno = ECHILD;
+        return -1;
+    }
     store_page(worker, 0, PF_IDLE);
     return pf__worker_send(worker, PF_FRAME_UP, NULL, 0);
 }

@@ -158,6 +158,13 @@ def test_stdout_that_is_closed(here: Path) -> None:
     assert done.stderr == "prefork: stdout is closed, and records go there\n"
 
 
+def test_stdin_that_is_closed(here: Path) -> None:
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "functions:shout"]
+    done = subprocess.run(command, cwd=here, stderr=subprocess.PIPE, text=True, timeout=LIMIT)
+    assert done.returncode == 2
+    assert done.stderr == "prefork: stdin is closed, and inputs are read from there\n"
+
+
 @pytest.mark.parametrize("count", [1, 5000])
 def test_stdout_that_is_full(here: Path, count: int) -> None:
     (here / "lines").write_text("x\n" * count)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
-from pathlib import Path
 
 import pytest
 
-import prefork
-from helpers import eventually, full, hold, kill_self, lines, note, pid_of_worker, square
+from helpers import eventually, full, hold, lines, note, pid_of_worker, square
 from prefork import TaskPool
 
 
@@ -144,90 +141,6 @@ def test_the_destructor_runs_in_the_worker_at_every_orderly_exit(pool, tmp_path,
 def test_a_failing_destructor_harms_nobody(pool):
     one = pool(1, on_process_exit=lambda *_: 1 / 0, maxtasksperchild=1)
     assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
-
-
-def broken(*_):
-    raise KeyError("broken initializer")
-
-
-def test_an_initializer_that_always_fails_fails_the_waiting_tasks(pool):
-    one = pool(2, initializer=broken, putlocks=False)
-    with pytest.raises(prefork.InitializerError, match="initializer") as caught:
-        one.apply_async(square, (1,)).get()
-    assert isinstance(caught.value.__cause__, KeyError)
-    assert one.state == "degraded"
-    assert not one.did_start_ok()
-    with pytest.raises(prefork.InitializerError):
-        one.apply_async(square, (1,))
-
-
-def exits(*_):
-    raise SystemExit(3)
-
-
-def test_an_initializer_that_raises_systemexit_fails_like_any_other(pool):
-    one = pool(1, initializer=exits)
-    with pytest.raises(prefork.InitializerError):
-        one.apply(square, (1,))
-
-
-@pytest.mark.parametrize(
-    ("ends", "argument", "how"),
-    [(kill_self, signal.SIGKILL, "ended by SIGKILL"), (os._exit, 3, "exited with code 3")],
-)
-def test_an_initializer_that_ends_its_worker_fails_like_any_other(pool, ends, argument, how):
-    one = pool(2, initializer=ends, initargs=(argument,), putlocks=False)
-    with pytest.raises(prefork.InitializerError, match=f"{how} before it was up"):
-        one.apply_async(square, (1,)).get()
-    assert one.state == "degraded"
-    assert not one.did_start_ok()
-    with pytest.raises(prefork.InitializerError, match=how):
-        one.apply_async(square, (1,))
-
-
-def test_a_worker_that_dies_in_its_first_task_has_started(pool):
-    one = pool(1, putlocks=False)
-    for task in [one.apply_async(os._exit, (3,)) for _ in range(10)]:
-        assert isinstance(task.exception(), prefork.WorkerExited)
-    assert one.did_start_ok()
-    assert one.state == "running"
-
-
-def broken_while(path):
-    if Path(path).exists():
-        raise KeyError("broken initializer")
-
-
-def killed_while(path):
-    if Path(path).exists():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("initializer", [broken_while, killed_while])
-def test_a_pool_recovers_when_the_initializer_does(pool, tmp_path, initializer):
-    flag = tmp_path / "broken"
-    flag.touch()
-    one = pool(1, initializer=initializer, initargs=(str(flag),))
-    eventually(lambda: one.state == "degraded", one)
-    flag.unlink()
-    eventually(lambda: one.state == "running", one)
-    assert one.apply(square, (3,)) == 9
-    assert one.did_start_ok()
-
-
-def test_restart_recovers_a_pool_whose_initializer_failed(pool):
-    broken_now = [True]
-
-    def initialize():
-        if broken_now:
-            raise KeyError
-
-    one = pool(1, initializer=initialize)
-    eventually(lambda: one.state == "degraded", one)
-    broken_now.clear()
-    one.restart()
-    eventually(lambda: one.state == "running", one)
-    assert one.apply(square, (3,)) == 9
 
 
 # ---- maxtasksperchild ----------------------------------------------------------------------------

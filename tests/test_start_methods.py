@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import weakref
 
@@ -166,8 +167,6 @@ def test_by_exec_a_missing_guard_is_a_clear_error_and_no_fork_bomb(tmp_path):
 
 @pytest.mark.parametrize("method", ["fork", "exec"])
 def test_functions_of_a_package_run_by_dash_m(tmp_path, method):
-    import subprocess
-
     from helpers import script
 
     (tmp_path / "pack").mkdir()
@@ -194,3 +193,12 @@ def test_a_function_of_the_interactive_prompt_is_an_error_that_names_it(tmp_path
         """,
     )
     assert done.stdout == "True True\n", done.stderr
+
+
+def test_a_program_on_stdin_can_use_exec():
+    text = "from prefork import TaskPool\n"
+    text += "with TaskPool(1, start_method='exec') as pool: print(pool.map(abs, [-1, 2]))\n"
+    done = subprocess.run(
+        [sys.executable, "-"], input=text, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[1, 2]\n"), done.stderr

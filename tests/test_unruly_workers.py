@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import struct
+import sys
 
 import pytest
 
@@ -139,3 +140,24 @@ def test_a_forked_copy_of_a_worker_takes_no_tasks(pool):
     eventually(lambda: not alive(child))
     # It knew what it was: it did not run into memory that is not there.
     assert os.WIFEXITED(one.apply(os.waitpid, (child, 0))[1])
+
+
+def exit_code_of_a_fork(how):
+    child = os.fork()
+    if child == 0:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        if how == "raise":
+            raise KeyError(how)
+        if how != "return":
+            sys.exit(how)
+        return None
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [(0, 0), (5, 5), (None, 0), ("no", 1), ("raise", 1), ("return", 0)]
+)
+def test_a_fork_of_a_worker_ends_as_any_program_does(pool, how, code):
+    one = pool(1)
+    assert one.apply(exit_code_of_a_fork, (how,)) == code
+    assert one.map(exit_code_of_a_fork, [how] * 4, chunksize=2) == [code] * 4

@@ -113,6 +113,8 @@ def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     # multiprocessing's own preparation of path, argv and main module, and its own check that we
     # are not inside the import of the main module of such a zygote.
     preparation = spawn.get_preparation_data("prefork-zygote")
+    if not os.path.exists(preparation.get("init_main_from_path", os.curdir)):
+        del preparation["init_main_from_path"]  # the program came by stdin: as with `python -c`
     preparation["authkey"] = bytes(preparation["authkey"])  # goes through a pipe of our own
     data = pickle.dumps((os.getpid(), preparation, list(preload)))
     data += pickle.dumps(setup)

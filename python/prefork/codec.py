@@ -7,6 +7,7 @@ wrong with a result or an exception becomes the outcome of that one task.
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import traceback
 from collections.abc import Callable
@@ -65,13 +66,16 @@ def decode_call(data: bytes) -> Call:
 def run_call(
     data: bytes, call: Caller, announce: Callable[[Callable[..., Any], Any], object]
 ) -> tuple[int, bytes]:
-    """Decodes a call, has `call` make it, and encodes its outcome: never raises. `announce` is told
-    the function and the correlation id first."""
+    """Decodes a call, has `call` make it, and encodes its outcome: never raises, but in a process
+    that the call has forked. `announce` is told the function and the correlation id first."""
+    worker = os.getpid()
     try:
         target, args, kwargs, correlation_id = decode_call(data)
         announce(target, correlation_id)
         result = call(target, args, kwargs)
     except BaseException as error:
+        if os.getpid() != worker:
+            raise
         return ERROR, encode_exception(error)
     return encode_result(result)
 

@@ -26,6 +26,7 @@ from .errors import (
     signal_name,
     time_limit,
 )
+from .health import Health
 from .machine import OomKills
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from .task import Task
 
 TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
-PATIENCE = 3  # initializers that must fail in a row before the waiting tasks are failed
 
 
 class Delivery:
@@ -48,12 +48,8 @@ class Delivery:
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._up: set[int] = set()  # pids of workers whose initializer has returned
-        self._failed: set[int] = set()  # and of those who said that it has failed
         self._oom_kills = OomKills()
-        self.failed_starts = 0
-        self.initializer_error: InitializerError | None = None
-        self.zygote_missing = False
+        self.health = Health()
         self._handlers: dict[int, Callable[[Event], None]] = {
             _core.DONE: self._task_ended,
             _core.ACCEPTED: self._task_accepted,
@@ -112,12 +108,6 @@ class Delivery:
             count += 1
             function(*args)
         return count
-
-    def start_afresh(self) -> None:
-        """There is a new zygote: what the old one's workers suffered from counts no more."""
-        self.failed_starts = 0
-        self.initializer_error = None
-        self.zygote_missing = False
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -236,9 +226,7 @@ class Delivery:
     # ---- workers -----------------------------------------------------------------------------
 
     def _worker_up(self, event: Event) -> None:
-        self._up.add(event[4])
-        self.failed_starts = 0
-        self.initializer_error = None
+        self.health.worker_up(event[4])
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
@@ -253,29 +241,21 @@ class Delivery:
             what += f"; it had {memory} KiB of memory of its own, which was too much"
         level = "warning" if how == _core.EXIT_UNASKED else "info" if memory else "debug"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
-        if pid in self._up:
-            self._up.discard(pid)
-        elif pid in self._failed:
-            self._failed.discard(pid)
-        elif how == _core.EXIT_UNASKED and not zygote_lost:
+        if self.health.worker_exited(pid) and how == _core.EXIT_UNASKED and not zygote_lost:
             self._start_failed(pid, InitializerError(f"worker {pid} {what} before it was up"))
 
     def _worker_failed(self, event: Event) -> None:
-        self._failed.add(event[4])
+        self.health.worker_failed(event[4])
         self._start_failed(event[4], codec.decode_exception(event[8] or b""))
 
     def _start_failed(self, pid: int, cause: Exception) -> None:
-        self.failed_starts += 1
+        give_up = self.health.start_failed(pid, cause)
         self._pool.logger.error(
             "worker %d failed to start (%d in a row): %s",
-            pid, self.failed_starts, cause.__cause__ or cause,
+            pid, self.health.failed_starts, cause.__cause__ or cause,
         )  # fmt: skip
-        if self.failed_starts < PATIENCE:
-            return
-        error = InitializerError(f"no worker can start: {cause!r}")
-        error.__cause__ = cause
-        self.initializer_error = error
-        self._pool._fail_waiting(error)
+        if give_up:
+            self._pool._fail_waiting()
 
     def _spawn_failed(self, event: Event) -> None:
         self._pool.logger.error(
@@ -289,12 +269,8 @@ class Delivery:
         self._pool.logger.error("zygote %d died, and there is no standby", event[4])
         if self._pool._core.describe()["zygote"]:
             return  # old news: restart() has been called since
-        self.zygote_missing = True
-        self._pool._fail_waiting(RuntimeError(self.no_zygote()))
-
-    def no_zygote(self) -> str:
-        """What is to be said of a pool that has none."""
-        return f"{self._pool} has lost its zygote and its standby: call restart()"
+        self.health.zygote_lost()
+        self._pool._fail_waiting()
 
     def _outsider(self, event: Event) -> None:
         self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])

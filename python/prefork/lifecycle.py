@@ -116,9 +116,10 @@ class Lifecycle(Driving):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self.stop()
-        else:
+        try:
+            if kind is None:
+                self.stop()
+        finally:  # also of a stop that Ctrl-C breaks off
             self.terminate()
 
     def close(self) -> None:
@@ -186,7 +187,7 @@ class Lifecycle(Driving):
         self._check_open()
         self.logger.info("%r restarts: a new zygote is forked from the application", self)
         boot.start_zygote(self._core, self._start_method, self._setup, self._preload)
-        self._delivery.start_afresh()
+        self._delivery.health.start_afresh()
 
     def _is_over(self) -> bool:
         return self._finished or (
@@ -246,7 +247,7 @@ class Lifecycle(Driving):
             return "terminated"
         if self._closed:
             return "closed"
-        if self._delivery.zygote_missing or self._delivery.initializer_error is not None:
+        if not self._is_well():
             return "degraded"
         return "running"
 
@@ -257,20 +258,23 @@ class Lifecycle(Driving):
         self._check_own()
 
     def _check_usable(self) -> None:
-        delivery = self._delivery
         if (
             self._started
             and not self._closed
-            and delivery.initializer_error is None
-            and not delivery.zygote_missing
+            and self._delivery.health.is_well
             and self._pid == os.getpid()
         ):
             return
         self._check_open()
-        if self._delivery.zygote_missing:
-            raise RuntimeError(self._delivery.no_zygote())
-        if self._delivery.initializer_error is not None:
-            raise self._delivery.initializer_error
+        error = None if self._is_well() else self._delivery.health.error(self)
+        if error is not None:
+            raise error
+
+    def _is_well(self) -> bool:
+        """Whether workers can start; where they could not, that may be over."""
+        if not self._delivery.health.is_well:
+            self._look()
+        return self._delivery.health.is_well
 
     # ---- hooks -------------------------------------------------------------------------------
 

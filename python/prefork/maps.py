@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -25,10 +26,13 @@ R = TypeVar("R")
 def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> codec.Outcomes:
     """In the worker: one call of `target` per item, and one outcome."""
     outcomes = codec.Outcomes()
+    worker = os.getpid()
     for item in items:
         try:
             outcomes.append((True, target(*item) if star else target(item)))
         except BaseException as error:
+            if os.getpid() != worker:
+                raise
             outcomes.append((False, codec.encode_exception(error)))
     return outcomes
 

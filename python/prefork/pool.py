@@ -330,10 +330,10 @@ class TaskPool(Lifecycle):
     def _find(self, number: int) -> int:
         return 0 if self._finished or self._is_copy() else self._core.find_task(number)
 
-    def _fail_waiting(self, error: Exception) -> None:
-        """Every task that has not begun fails with `error`."""
+    def _fail_waiting(self) -> None:
+        """Every task that has not begun fails, for no worker can start."""
         for number, task in list(self._delivery.tasks.items()):
-            task._cancelled_by = error
+            task._cancelled_by = self._delivery.health.error(self)
             self._core.cancel(number)
 
     # ---- size --------------------------------------------------------------------------------
@@ -363,7 +363,8 @@ class TaskPool(Lifecycle):
         """Whether the pool runs and no initializer has failed."""
         self._check_own()
         self._look()
-        return not self._delivery.failed_starts and not self._delivery.zygote_missing
+        health = self._delivery.health
+        return health.is_well and not health.failed_starts
 
     def maintain_pool(self) -> None:
         """Do what is due now. Billiard's users know it; the pool needs no such care."""

@@ -73,6 +73,7 @@ def cannot_work(why: bytes, core: CoreWorker) -> NoReturn:
 def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     """The whole life. It always ends in `os._exit`, never in the application's frames."""
     exitcode = 1
+    pid = os.getpid()
     try:
         threading.current_thread().name = "MainThread"
         random.seed()
@@ -90,21 +91,45 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
             exitcode = _serve(core)
             _finish(setup, exitcode)
     except BaseException as error:  # the application is gone, or a task's signal handler raised
-        if isinstance(error, OSError) and error.errno == errno.ECANCELED:
-            os.kill(os.getpid(), signal.SIGKILL)  # as the pool is about to
+        number = error.errno if isinstance(error, OSError) else 0
+        if os.getpid() != pid:
+            exitcode = _end_of_copy(error)
+        elif number == errno.ECANCELED:
+            os.kill(pid, signal.SIGKILL)  # as the pool is about to
         worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
     finally:
         os._exit(exitcode)
 
 
+def _end_of_copy(error: BaseException) -> int:
+    """The end of a process that a task has forked, and that came back from it: as the interpreter
+    would end it. Its exit code."""
+    code: Any = 1
+    if isinstance(error, SystemExit):
+        code = error.code
+    else:
+        sys.excepthook(type(error), error, error.__traceback__)
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    flush_stdio()
+    return int(code or 0) & 0xFF
+
+
 def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
+    pid = os.getpid()
     try:
         if setup.initializer is not None:
             setup.initializer(*setup.initargs)
     except BaseException as error:
+        if os.getpid() != pid:
+            raise
         core.failed(codec.encode_exception(error))
         return False
-    core.ready()
+    try:
+        core.ready()
+    except ChildProcessError:  # this is a fork of the worker
+        raise SystemExit(0) from None
     worker_logger.debug("worker %d is up in slot %d", os.getpid(), core.slot)
     return True
 
@@ -119,7 +144,10 @@ def _serve(core: CoreWorker) -> int:
             return 0
         outcome, result = codec.run_call(body, core.call, present.announce)
         present.call = None
-        core.deliver(outcome, result)
+        try:
+            core.deliver(outcome, result)
+        except ChildProcessError:  # this is a fork of the worker, and has nothing more to do
+            raise SystemExit(0) from None
         if signal.getsignal(_core.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
             signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
 

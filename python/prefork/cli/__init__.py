@@ -114,6 +114,8 @@ def _source(options: argparse.Namespace) -> tuple[Source, int | None]:
         given = expand(options.input)
         return Source(given), len(given)
     if options.lines in (None, "-"):
+        if sys.stdin is None:
+            raise UsageError("stdin is closed, and inputs are read from there")
         return Source(fd=0), None
     with open(options.lines, "rb") as stream:
         total = None

@@ -312,7 +312,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
         MUST(!truth->begun);
         break;
     case PF_EXPIRED:
-        MUST(!truth->begun || truth->losses < truth->options.retries);
+        MUST(!truth->begun && truth->losses == 0);
         MUST(truth->options.queue_limit > 0 &&
              now - truth->submitted_at >= truth->options.queue_limit);
         break;

@@ -1,0 +1,77 @@
+"""Whether workers can start, and what is to be said when they cannot."""
+
+from __future__ import annotations
+
+import time
+
+from .errors import InitializerError
+
+PATIENCE = 3  # starts that must fail in a row before the waiting tasks are failed
+ENDURANCE = 10.0  # and seconds for which they must, where workers have come up before
+
+
+class Health:
+    """What a pool knows of its workers' beginnings; kept by its Delivery."""
+
+    def __init__(self) -> None:
+        self._up: set[int] = set()  # pids of workers whose initializer has returned
+        self._failed: set[int] = set()  # and of those who said that it has failed
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """There is a new zygote: what the old one's workers suffered from counts no more."""
+        self.is_well = True
+        self.failed_starts = 0  #: in a row
+        self.zygote_missing = False
+        self._were_up = False
+        self._since = 0.0
+        self._cause: Exception | None = None
+
+    def worker_up(self, pid: int) -> None:
+        """Its initializer has returned."""
+        self._up.add(pid)
+        self._were_up = True
+        self.failed_starts = 0
+        self._cause = None
+        self.is_well = not self.zygote_missing
+
+    def worker_exited(self, pid: int) -> bool:
+        """Whether that was a worker of which nothing had been heard."""
+        known = pid in self._up or pid in self._failed
+        self._up.discard(pid)
+        self._failed.discard(pid)
+        return not known
+
+    def start_failed(self, pid: int, cause: Exception) -> bool:
+        """Whether the tasks that wait shall wait no longer: no worker is there to do them, nor will
+        one be soon."""
+        now = time.monotonic()
+        if self.failed_starts == 0:
+            self._since = now
+        self.failed_starts += 1
+        if self.failed_starts < PATIENCE or self._up:
+            return False
+        if self._were_up and now - self._since < ENDURANCE:
+            return False
+        self._cause = cause
+        self.is_well = False
+        return True
+
+    def worker_failed(self, pid: int) -> None:
+        """It has said that its initializer failed; its exit is no news then."""
+        self._failed.add(pid)
+
+    def zygote_lost(self) -> None:
+        """And there is no standby."""
+        self.zygote_missing = True
+        self.is_well = False
+
+    def error(self, pool: object) -> Exception | None:
+        """Why no worker can start: an exception of its own for everybody who is to raise it."""
+        if self.zygote_missing:
+            return RuntimeError(f"{pool} has lost its zygote and its standby: call restart()")
+        if self._cause is None:
+            return None
+        error = InitializerError(f"no worker can start: {self._cause!r}")
+        error.__cause__ = self._cause
+        return error
