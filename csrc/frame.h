@@ -16,6 +16,7 @@ enum pf__frame_type {
     PF_FRAME_NEED,     /* worker: I claimed `seq`, whose body is not in the slot */
     PF_FRAME_BODY,     /* pool: the body of `seq` */
     PF_FRAME_RESULT,   /* worker: a result too large for the result ring */
+    PF_FRAME_DOWN,     /* worker: I claim no more, and am about to end in good order */
     PF_FRAME_TYPES
 };
 

@@ -191,11 +191,14 @@ static void bury(pf_pool *pool, struct pf__child *child)
     child->zygote_lost = zygote != NULL && zygote->role == PF_ZYGOTE_DEAD;
     pf_event event = pf__child_event(child, PF_EVENT_WORKER_EXITED);
     int in_order = child->status_known && child->status == 0;
-    event.outcome = seat->killed ? PF_EXIT_KILLED : in_order ? PF_EXIT_RETIRED : PF_EXIT_UNASKED;
+    event.outcome = seat->killed && seat->down ? PF_EXIT_OVERDUE
+                    : seat->killed             ? PF_EXIT_KILLED
+                    : in_order                 ? PF_EXIT_RETIRED
+                                               : PF_EXIT_UNASKED;
     event.status = child->status_known ? child->status : -1;
     event.memory = seat->memory;
     pool->counts.exited++;
-    if (!seat->retiring)
+    if (!seat->retiring || seat->succeeded)
         pool->counts.replaced++;
     if (zygote != NULL)
         zygote->children++; /* held, so that it is there for the acknowledgement */

@@ -38,7 +38,7 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
 
 static pf_worker_state state_of(const struct pf__seat *seat)
 {
-    if (seat->killed)
+    if (seat->killed || seat->down)
         return PF_WORKER_ENDING;
     if (seat->state == PF_SEAT_SPAWNING)
         return PF_WORKER_SPAWNING;

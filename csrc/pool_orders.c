@@ -155,12 +155,11 @@ static void retire(pf_pool *pool, struct pf__child *child)
     pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
 }
 
-static void release(pf_pool *pool, struct pf__child *child)
+/* If it sleeps it is called like any other that does. */
+static void release(struct pf__child *child)
 {
-    if (child->board.segment == NULL)
-        return;
-    atomic_fetch_and(&child->board.segment->control, ~(uint32_t)PF_CTL_HOLD);
-    pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+    if (child->board.segment != NULL)
+        atomic_fetch_and(&child->board.segment->control, ~(uint32_t)PF_CTL_HOLD);
 }
 
 static void sample(pf_pool *pool, struct pf__child *child)
@@ -216,7 +215,7 @@ void pf__pool_obey(pf_pool *pool)
             sample(pool, child);
             break;
         case PF_ORDER_RELEASE:
-            release(pool, child);
+            release(child);
             break;
         case PF_ORDER_RETIRE:
             retire(pool, child);

@@ -109,6 +109,10 @@ static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__
                     (size_t)frame->size);
         body = NULL;
         break;
+    case PF_FRAME_DOWN:
+        pf__pool_note_claims(pool);
+        pf__supervisor_down(&pool->sup, &child->seat);
+        break;
     default: /* a bell: it has woken us */
         break;
     }

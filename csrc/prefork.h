@@ -61,7 +61,12 @@ typedef enum {
     PF_EXPIRED     /* had not begun in the time in which it was to */
 } pf_outcome;
 
-typedef enum { PF_EXIT_UNASKED, PF_EXIT_RETIRED, PF_EXIT_KILLED } pf_exit;
+typedef enum {
+    PF_EXIT_UNASKED,
+    PF_EXIT_RETIRED,
+    PF_EXIT_KILLED,
+    PF_EXIT_OVERDUE /* killed: it was to end in good order, and did not in ten seconds */
+} pf_exit;
 
 typedef struct {
     pf_event_type type;

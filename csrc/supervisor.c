@@ -204,7 +204,7 @@ static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__
 /* The place for one more worker, if there shall be one. */
 static struct pf__seat *seat_to_fill(const struct pf__supervisor *sup)
 {
-    if (!sup->can_spawn || sup->live >= sup->target + pf__supervisor_successors(sup) ||
+    if (!sup->can_spawn || sup->live - sup->down >= sup->target + pf__supervisor_successors(sup) ||
         sup->spawning >= PF_MAX_SPAWNING || sup->spawn_timer.at != PF_NEVER)
         return NULL;
     for (uint32_t i = 0; i < sup->seat_count; i++)
@@ -221,7 +221,7 @@ static enum pf__order_type spawn_order(struct pf__supervisor *sup, struct pf__or
     pf__seat_init(seat, seat->index);
     seat->state = PF_SEAT_SPAWNING;
     seat->epoch = sup->epoch;
-    seat->spare = sup->live - sup->spares >= sup->target;
+    seat->spare = sup->live - sup->down - sup->spares >= sup->target;
     pf__seat_allot(sup, seat);
     sup->spares += seat->spare;
     sup->live++;

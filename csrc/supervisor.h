@@ -77,6 +77,7 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     int signal;    /* to send */
     bool queued;   /* in the supervisor's list of seats with something to do */
     bool called, retiring, killed;
+    bool down;      /* it claims no more, and has a time in which it is to end */
     bool condemned; /* the task it holds; it is asked for its stacks, then killed */
     bool oversized; /* its worker is condemned for its memory: the task will be lost */
     uint8_t asked;  /* milliseconds for which it was */
@@ -140,6 +141,7 @@ struct pf__supervisor {
     uint32_t slot_count, seat_count;
     uint32_t target, live, spawning, retiring, called_count, failures;
     uint32_t spent, spares; /* spent ones that do not retire yet; those who wait for their turn */
+    uint32_t down;          /* that are */
     struct pf__recycling recycling;
     struct pf__timer sample_timer; /* runs while somebody works whose memory matters */
     int64_t birth;                 /* ns that the last one took from the order until it was up */
@@ -152,6 +154,7 @@ struct pf__supervisor {
     bool slot_is_free, slot_is_held; /* what was seen of the slot at the tail */
 };
 
+static const int64_t PF_EXIT_PATIENCE = (int64_t)10 * 1000000000;
 enum { PF_CALL_PATIENCE = 2000000, PF_MAX_SPAWNING = 16, PF_MAX_PUT_BACK = 2 };
 
 /* `slots` (a power of two of NULLs) and `seats` stay the caller's. */
@@ -188,6 +191,8 @@ bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *se
 void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat);
 void pf__supervisor_spawn_failed(struct pf__supervisor *sup, struct pf__seat *seat);
 void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat);
+/* It claims no more, and is about to end. */
+void pf__supervisor_down(struct pf__supervisor *sup, struct pf__seat *seat);
 /* The exit is confirmed and all that it left was drained: judges what it held by its last page. */
 void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page);
 /* Of a SAMPLE order: what it has for itself. */

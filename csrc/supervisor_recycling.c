@@ -53,7 +53,8 @@ void pf__seat_is_up(struct pf__supervisor *sup, struct pf__seat *seat)
 
 static void spend(struct pf__supervisor *sup, struct pf__seat *seat, enum pf__spent why)
 {
-    if (seat->state == PF_SEAT_VACANT || seat->retiring || seat->killed || seat->spent >= why)
+    if (seat->state == PF_SEAT_VACANT || seat->retiring || seat->killed || seat->down ||
+        seat->spent >= why)
         return;
     if (seat->spent == PF_NOT_SPENT)
         sup->spent++;
@@ -149,7 +150,7 @@ void pf__spares_take_turns(struct pf__supervisor *sup)
 {
     if (sup->spares == 0)
         return;
-    while (sup->spares > 0 && sup->live - sup->spares < sup->target) {
+    while (sup->spares > 0 && sup->live - sup->down - sup->spares < sup->target) {
         struct pf__seat *seat = best_spare(sup);
         seat->spare = false;
         sup->spares--;

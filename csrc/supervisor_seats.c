@@ -29,7 +29,7 @@ void pf__supervisor_nap_seen(struct pf__supervisor *sup, struct pf__seat *seat, 
 bool pf__supervisor_sleeper_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t nap)
 {
     if (nap == 0 || seat->state != PF_SEAT_UP || seat->called || seat->retiring || seat->killed ||
-        seat->condemned || seat->spare || nap == seat->deaf_nap)
+        seat->condemned || seat->spare || seat->down || nap == seat->deaf_nap)
         return false;
     seat->called = true;
     seat->called_nap = nap;
@@ -90,7 +90,11 @@ void pf__seat_retire(struct pf__supervisor *sup, struct pf__seat *seat)
 
 static bool are_too_many(const struct pf__supervisor *sup)
 {
-    uint32_t stay = sup->live - sup->retiring;
+    uint32_t stay = 0;
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__seat *seat = sup->seats[i];
+        stay += seat->state != PF_SEAT_VACANT && !seat->retiring && !seat->down;
+    }
     return stay > sup->target + pf__supervisor_successors(sup) || stay - sup->spares > sup->target;
 }
 
@@ -142,6 +146,18 @@ void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
     pf__seat_is_up(sup, seat);
 }
 
+void pf__supervisor_down(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    if (seat->state == PF_SEAT_VACANT || seat->killed || seat->down)
+        return;
+    pf__seat_forget_call(sup, seat);
+    leave_succession(sup, seat);
+    seat->down = true;
+    sup->down++;
+    pf__timer_set(&sup->timers, &seat->timer, sup->now + PF_EXIT_PATIENCE);
+    pf__spares_take_turns(sup);
+}
+
 static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     pf__seat_forget_call(sup, seat);
@@ -153,6 +169,7 @@ static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
     if (seat->state == PF_SEAT_SPAWNING)
         sup->spawning--;
     sup->live--;
+    sup->down -= seat->down;
     seat->state = PF_SEAT_VACANT;
     seat->todo = 0;
     seat->succeeded = false;
@@ -221,6 +238,8 @@ void pf__seat_timer_fired(struct pf__supervisor *sup, struct pf__seat *seat)
         pf__seat_wants(sup, seat, TODO_SIGNAL);
     } else if (seat->condemned) {
         pf__seat_asked(sup, seat);
+    } else if (seat->down) {
+        pf__supervisor_kill(sup, seat, sigkill);
     } else if (seat->called) { /* called and did not come: somebody else must */
         seat->deaf_nap = seat->called_nap;
         pf__seat_forget_call(sup, seat);

@@ -103,16 +103,21 @@ int pf__worker_wait_pipes(pf_worker *worker, int for_reading)
     return pf__channel_flush(&worker->channel) < 0 ? -1 : 0;
 }
 
+int pf__worker_say(pf_worker *worker, uint16_t type, const void *data, size_t size)
+{
+    if (pf__worker_send(worker, type, data, size) < 0)
+        return -1;
+    while (pf__channel_wants_write(&worker->channel))
+        if (pf__worker_wait_pipes(worker, 0) < 0 && errno != EINTR)
+            return -1;
+    return 0;
+}
+
 int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
 {
     if (forked_copy) {
         errno = ECHILD;
         return -1;
     }
-    if (pf__worker_send(worker, PF_FRAME_FAILED, data, size) < 0)
-        return -1;
-    while (pf__channel_wants_write(&worker->channel))
-        if (pf__worker_wait_pipes(worker, 0) < 0 && errno != EINTR)
-            return -1;
-    return 0;
+    return pf__worker_say(worker, PF_FRAME_FAILED, data, size);
 }

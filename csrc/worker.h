@@ -24,6 +24,7 @@ struct pf_worker {
     size_t body_room;
     int crash_log;    /* a descriptor for the fault handler */
     int delivering;   /* the page is DONE, the result not yet out */
+    int down;         /* it has said that it is about to end */
     uint64_t in_call; /* the sequence of the call we are in, 0 outside */
 };
 
@@ -50,6 +51,8 @@ void pf__worker_answers(const pf_worker *worker);
 void pf__worker_answered(void);
 
 int pf__worker_send(pf_worker *worker, uint16_t type, const void *data, size_t size);
+/* The same, and it has left this process when that returns. */
+int pf__worker_say(pf_worker *worker, uint16_t type, const void *data, size_t size);
 /* Until a pipe is ready, or, `for_reading`, a frame is there. 0, or -1 with errno: EINTR, EPIPE. */
 int pf__worker_wait_pipes(pf_worker *worker, int for_reading);
 

@@ -153,6 +153,15 @@ static int begin(pf_worker *worker)
     return 1;
 }
 
+static int go_down(pf_worker *worker)
+{
+    if (!worker->down)
+        (void)pf__worker_say(worker, PF_FRAME_DOWN, NULL, 0); /* EPIPE: so be it */
+    worker->down = 1;
+    errno = ESHUTDOWN;
+    return -1;
+}
+
 int pf_worker_claim(pf_worker *worker, pf_claim *claim)
 {
     struct pf__segment *segment = worker->board.segment;
@@ -165,10 +174,8 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
         if (worker->seq == 0) {
             uint32_t left = atomic_load_explicit(&segment->claims_left, memory_order_relaxed);
             uint32_t control = atomic_load_explicit(&segment->control, memory_order_acquire);
-            if (left == 0 || control & PF_CTL_RETIRE) {
-                errno = ESHUTDOWN;
-                return -1;
-            }
+            if (left == 0 || control & PF_CTL_RETIRE)
+                return go_down(worker);
             if (control & PF_CTL_HOLD || !pf__worker_take_ready(worker))
                 return 0;
             if (left != UINT32_MAX)

@@ -168,6 +168,29 @@ def test_workers_do_not_end_together(pool):
     assert len(set(counts)) > 1
 
 
+# ---- the end -------------------------------------------------------------------------------------
+
+
+def never_return(*_):
+    while True:
+        signal.pause()
+
+
+def test_a_destructor_that_does_not_return_is_cut_short(pool, caplog):
+    spent = pool(1, on_process_exit=never_return, maxtasksperchild=1, putlocks=False)
+    renewed, shrunk = (pool(2, on_process_exit=never_return, putlocks=False) for _ in range(2))
+    ending = [(one, one.apply(pid_of_worker)) for one in (spent, renewed, shrunk)]
+    renewed.restart()
+    shrunk.shrink(2)
+    shrunk.grow(2)
+    for one, first in ending:
+        said = f"worker {first} (slot"
+        eventually(lambda: said in caplog.text, one)  # noqa: B023
+        assert one.apply(square, (3,)) == 9
+        one.terminate(0.1)
+    assert "was to end in good order, and did not in ten seconds" in caplog.text
+
+
 # ---- options -------------------------------------------------------------------------------------
 
 

@@ -19,5 +19,5 @@ __all__ = ["SOFT_SIGNAL", "STACKS_SIGNAL", "CorePool", "CoreWorker", "run_zygote
     OUTSIDER,
 ) = range(9)
 OK, ERROR, LOST, TIMED_OUT, TERMINATED, CANCELLED, EXPIRED = range(7)
-EXIT_UNASKED, EXIT_RETIRED, EXIT_KILLED = range(3)
+EXIT_UNASKED, EXIT_RETIRED, EXIT_KILLED, EXIT_OVERDUE = range(4)
 WORKER_STATES = ("spawning", "starting", "idle", "running", "retiring", "spare", "ending")

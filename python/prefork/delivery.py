@@ -237,9 +237,13 @@ class Delivery:
             what = f"was ended by {signal_name(status & 0x7F)}"
         else:
             what = f"exited with code {status >> 8}"
+        if how == _core.EXIT_OVERDUE:
+            what += ": it was to end in good order, and did not in ten seconds"
         if memory:
             what += f"; it had {memory} KiB of memory of its own, which was too much"
-        level = "warning" if how == _core.EXIT_UNASKED else "info" if memory else "debug"
+        level = "info" if memory else "debug"
+        if how in (_core.EXIT_UNASKED, _core.EXIT_OVERDUE):
+            level = "warning"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         if self.health.worker_exited(pid) and how == _core.EXIT_UNASKED and not zygote_lost:
             self._start_failed(pid, InitializerError(f"worker {pid} {what} before it was up"))

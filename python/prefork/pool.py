@@ -55,7 +55,8 @@ class TaskPool(Lifecycle):
     `forking_enable=False`: the same as `start_method="exec"`. `callbacks_propagate`: exception
     types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
-    never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit.
+    never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit, for
+    ten seconds at most.
     `timeout`: seconds that a task may run, then its worker is killed. `soft_timeout`: seconds after
     which SoftTimeLimitExceeded is raised inside the task. A worker is replaced, and its successor
     forked ahead, after `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which

@@ -31,7 +31,7 @@ static void check_sleeper(const struct pf__child *child, uint64_t ready)
     const struct pf__seat *seat = &child->seat;
     struct process *process = process_of(child);
     if (process == NULL || process->dead || !sleeps(process) || seat->state != PF_SEAT_UP ||
-        seat->retiring || seat->killed || seat->spare)
+        seat->retiring || seat->killed || seat->spare || seat->down)
         return;
     MUST(!seat->called || seat->called_nap != process->segment->asleep); /* called, yet no bell */
     MUST(!seat->called || ready == 0); /* it has slept anew since, and does not truth_count */
@@ -65,10 +65,10 @@ static void check_limits(const struct pf__seat *seat)
     }
 }
 
-static void check_succession(void)
+static void check_succession(uint32_t stay)
 {
     const struct pf__supervisor *sup = &pool->sup;
-    uint32_t spent = 0, spares = 0, ready = 0, succeeded = 0, waiting = 0;
+    uint32_t spent = 0, spares = 0, ready = 0, succeeded = 0, waiting = 0, down = 0;
     for (uint32_t i = 0; i < sup->seat_count; i++) {
         const struct pf__seat *seat = pool->seats[i];
         if (seat->state == PF_SEAT_VACANT)
@@ -78,10 +78,11 @@ static void check_succession(void)
         spares += seat->spare;
         ready += seat->spare && (seat->state == PF_SEAT_UP || seat->up_early);
         succeeded += seat->succeeded;
+        down += seat->down;
     }
-    MUST(spent == sup->spent && spares == sup->spares);
-    MUST(spares == 0 || sup->live - spares >= sup->target);
-    MUST(sup->live - spares - sup->retiring <= sup->target);
+    MUST(spent == sup->spent && spares == sup->spares && down == sup->down);
+    MUST(spares == 0 || sup->live - spares - down >= sup->target);
+    MUST(stay - spares <= sup->target);
     MUST(waiting == 0 || ready <= succeeded);
     seen.spares += spares;
 }
@@ -90,7 +91,7 @@ void oracle_returned(void)
 {
     const struct pf__supervisor *sup = &pool->sup;
     uint64_t ready = 0, awaited = 0, held = 0;
-    uint32_t live = 0, retiring = 0, spawning = 0, called = 0;
+    uint32_t live = 0, retiring = 0, spawning = 0, called = 0, stay = 0, vacant = 0;
     oracle_observe(current);
     for (int i = 0; i < SLOTS; i++) {
         check_claim(words[i]);
@@ -101,8 +102,10 @@ void oracle_returned(void)
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         const struct pf__seat *seat = &child->seat;
         live += seat->state != PF_SEAT_VACANT;
+        vacant += seat->state == PF_SEAT_VACANT;
         spawning += seat->state == PF_SEAT_SPAWNING;
         retiring += seat->state != PF_SEAT_VACANT && seat->retiring;
+        stay += seat->state != PF_SEAT_VACANT && !seat->retiring && !seat->down;
         called += seat->called;
         held += seat->held.first != NULL;
         MUST(seat->state != PF_SEAT_VACANT || (seat->held.first == NULL && !seat->called));
@@ -114,12 +117,12 @@ void oracle_returned(void)
     MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
     uint32_t most = sup->target + pf__supervisor_ahead(sup->target);
     most = sup->target + sup->spent < most ? sup->target + sup->spent : most;
-    MUST(called == sup->called_count && sup->live - sup->retiring <= most);
-    check_succession();
+    MUST(called == sup->called_count && stay <= most);
+    check_succession(stay);
     MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
          (guest && poll_is_ready(application)));
-    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live >= most ||
-         sup->spawning >= PF_MAX_SPAWNING || (guest && poll_is_ready(application)));
+    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live - sup->down >= most ||
+         vacant == 0 || sup->spawning >= PF_MAX_SPAWNING || (guest && poll_is_ready(application)));
     uint64_t open = 0;
     for (uint64_t number = 1; number <= truth_count; number++)
         open += !truths[number].settled;

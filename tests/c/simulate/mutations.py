@@ -343,12 +343,25 @@ MUTANTS = [
         "nobody takes the place of a worker that has ended",
     ),
     Mutant(
-        "spare-unrung",
+        "spare-unreleased",
         "pool_orders.c",
-        """~(uint32_t)PF_CTL_HOLD);
-    pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);""",
-        "~(uint32_t)PF_CTL_HOLD);",
-        "a spare that sleeps is not told that its turn has come",
+        "atomic_fetch_and(&child->board.segment->control, ~(uint32_t)PF_CTL_HOLD);",
+        "(void)child;",
+        "a spare is not told that its turn has come",
+    ),
+    Mutant(
+        "down-for-ever",
+        "supervisor_seats.c",
+        "    } else if (seat->down) {\n        pf__supervisor_kill(sup, seat, sigkill);\n",
+        "    } else if (seat->down) {\n",
+        "a worker that does not end in time is not killed",
+    ),
+    Mutant(
+        "down-still-claims",
+        "supervisor_seats.c",
+        "    seat->down = true;\n    sup->down++;\n",
+        "    seat->down = true;\n",
+        "a worker that is about to end keeps its successor waiting",
     ),
     Mutant(
         "spent-for-ever",

@@ -338,7 +338,7 @@ void oracle_event(const pf_event *event)
     case PF_EVENT_SOFT_LIMIT:
         truth = truth_of(event->task);
         MUST(truth->options.soft_limit > 0 && !truth->settled);
-        if (truth->losses > 0) /* it may be of the call before */
+        if (truth->losses > 0 || truth->cancelled) /* it may be of the call before */
             break;
         MUST(truth->begun && !truth->softened);
         MUST(event->pid == truth->pid && event->at == truth->begun_at);
@@ -362,7 +362,7 @@ void oracle_signal(struct process *process)
     if (process->role != WORKER)
         return;
     uint64_t page = process->segment != NULL ? process->segment->page : 0;
-    MUST(terminated || pf__word_state(page) == PF_CONDEMNED);
+    MUST(terminated || pf__word_state(page) == PF_CONDEMNED || process->down);
 }
 
 void oracle_end(void)

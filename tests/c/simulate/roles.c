@@ -110,6 +110,9 @@ void run_worker(void)
             got = 0;
     }
     MUST(errno == ESHUTDOWN || errno == EPIPE);
+    current->down = errno == ESHUTDOWN;
+    if (once_in(10)) /* the destructor */
+        sim_wait(NULL, now + (int64_t)draw(20000) * ms);
     leave(0);
 }
 
