@@ -148,7 +148,7 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
     if (pool->sup.queue.first == NULL)
         pf__pool_note_claims(pool);
     if (limited)
-        pf__supervisor_time(&pool->sup, pf__now());
+        pf__pool_tell_time(pool);
     pf__supervisor_submit(&pool->sup, &job->task);
     pf__pool_publish(pool);
     pf__pool_leave(pool);

@@ -124,6 +124,7 @@ void pf__pool_advance(pf_pool *pool);  /* notes claims, takes results, carries o
 int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen);
 void pf__pool_pass_role(pf_pool *pool); /* to a follower, or the driver */
 void pf__pool_note_claims(pf_pool *pool);
+void pf__pool_tell_time(pf_pool *pool); /* and what was claimed until then, if something is due */
 
 /* pool_orders.c */
 void pf__pool_obey(pf_pool *pool);

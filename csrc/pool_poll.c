@@ -13,6 +13,28 @@ static int64_t later(int64_t now, int64_t timeout)
     return timeout < 0 || timeout > INT64_MAX - now ? INT64_MAX : now + timeout;
 }
 
+/* ---- time and claims ----------------------------------------------------------------------- */
+
+void pf__pool_note_claims(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    while (sup->head < sup->tail &&
+           pf__supervisor_slot_seen(
+               sup, sup->head,
+               atomic_load_explicit(pf__ring_word(&pool->ring, sup->head), memory_order_acquire)))
+        ;
+    atomic_store_explicit(&pool->ring.pool->head, sup->head, memory_order_relaxed);
+}
+
+/* A limit may be up of a task that nobody has seen claimed yet; it would seem not to have begun. */
+void pf__pool_tell_time(pf_pool *pool)
+{
+    int64_t now = pf__now();
+    if (pf__supervisor_deadline(&pool->sup) <= now)
+        pf__pool_note_claims(pool);
+    pf__supervisor_time(&pool->sup, now);
+}
+
 /* ---- into the pool and out of it ----------------------------------------------------------- */
 
 static int64_t next_deadline(const pf_pool *pool)
@@ -44,7 +66,7 @@ int pf__pool_enter(pf_pool *pool)
         errno = ESHUTDOWN;
         return -1;
     }
-    pf__supervisor_time(&pool->sup, pf__now());
+    pf__pool_tell_time(pool);
     return 0;
 }
 
@@ -61,17 +83,6 @@ void pf__pool_leave(pf_pool *pool)
 
 /* ---- one turn ------------------------------------------------------------------------------ */
 
-void pf__pool_note_claims(pf_pool *pool)
-{
-    struct pf__supervisor *sup = &pool->sup;
-    while (sup->head < sup->tail &&
-           pf__supervisor_slot_seen(
-               sup, sup->head,
-               atomic_load_explicit(pf__ring_word(&pool->ring, sup->head), memory_order_acquire)))
-        ;
-    atomic_store_explicit(&pool->ring.pool->head, sup->head, memory_order_relaxed);
-}
-
 void pf__pool_publish(pf_pool *pool)
 {
     pf__pool_obey(pool);
@@ -80,7 +91,7 @@ void pf__pool_publish(pf_pool *pool)
 
 static void fire_timers(pf_pool *pool)
 {
-    pf__supervisor_time(&pool->sup, pf__now());
+    pf__pool_tell_time(pool);
     while (pool->timers.first != NULL && pool->timers.first->at <= pool->sup.now) {
         struct pf__timer *timer = pool->timers.first;
         pf__timer_stop(&pool->timers, timer);

@@ -4,7 +4,8 @@
  *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
  *   where somebody is to claim, no spare waits; where a spare is ready, nobody spent goes on
  *   no slot is CLAIMED by a worker that was buried
- *   while the application waits, nothing that it should know is without a bell */
+ *   while the application waits, nothing that it should know is without a bell, and no call without
+ *   a timer for the end of its limit */
 #define _GNU_SOURCE
 #include "oracle.h"
 
@@ -136,6 +137,18 @@ static bool is_left_waiting(struct process *process)
            (process->wants_room || pf__word_state(process->page) == PF_LOADING);
 }
 
+/* Else the limit would be up later than it said, by however late the claim was seen. */
+static void check_limit(const struct pf__seat *seat, const struct process *process)
+{
+    const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
+    const struct pf__job *job = pf__handles_find(&pool->jobs, truth->id);
+    if (pf__word_state(process->page) != PF_RUNNING || job == NULL || job->task.limit == 0 ||
+        seat->condemned || seat->killed)
+        return;
+    int64_t stalled = pool->sup.stall - job->task.stall;
+    MUST(job->task.timer.at <= truth->running_since + job->task.limit + stalled);
+}
+
 /* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done
  * all that it does about a result, about the beginning of a call, about a body or room that it
  * needs, has done too little if the pool does not know. */
@@ -148,6 +161,7 @@ void oracle_at_rest(void)
             process->dead || !process->waits || child->board.segment == NULL)
             continue;
         MUST(!pf__results_pending(&child->board) && !is_left_waiting(process));
+        check_limit(&child->seat, process);
         const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
         MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING ||
              !truth->options.tell || truth->told || truth->settled);

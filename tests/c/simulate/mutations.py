@@ -384,4 +384,11 @@ MUTANTS = [
         "if (sup->settled.first != NULL)",
         "what follows from claims that were noted on the way to sleep is not carried out",
     ),
+    Mutant(
+        "limit-from-when-it-was-seen",
+        "pool_poll.c",
+        "    if (pf__supervisor_deadline(&pool->sup) <= now)\n        pf__pool_note_claims(pool);\n",
+        "",
+        "the limit of a task whose claim was seen late is up late",
+    ),
 ]

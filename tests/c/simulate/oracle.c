@@ -137,6 +137,7 @@ static void call_begins(struct process *process, struct truth *truth)
     MUST(!truth->begun && !truth->cancelled && (!truth->settled || terminated));
     truth->begun = true;
     truth->begun_at = process->segment->started_at;
+    truth->running_since = now; /* a little later: that was read before the page was changed */
     truth->pid = process->pid;
 }
 

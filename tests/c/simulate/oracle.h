@@ -7,7 +7,7 @@
 struct truth {
     uint64_t id;
     pf_task_options options;
-    int64_t submitted_at, begun_at;
+    int64_t submitted_at, begun_at, running_since;
     int pid, published; /* how often, since the last loss */
     uint32_t losses;    /* that were made good */
     bool told, begun, ended, delivered, softened, condemned, cancelled, settled;
