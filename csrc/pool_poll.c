@@ -170,12 +170,13 @@ static void handle(pf_pool *pool, const struct pf__poll_event *event)
 }
 
 /* Limits stand still while the whole family is stopped: had we been able to run, we would have
- * woken at `due`. */
-static void notice_stall(pf_pool *pool, int64_t due)
+ * woken at `due`. Nobody knows when it was stopped, but not before we began to wait; counted from
+ * `due`, the task whose limit that is would have nothing left of it. */
+static void notice_stall(pf_pool *pool, int64_t since, int64_t due)
 {
-    int64_t excess = pf__now() - due;
-    if (due != INT64_MAX && excess > 1000000000)
-        pf__supervisor_stalled(&pool->sup, excess);
+    int64_t now = pf__now();
+    if (due != INT64_MAX && now - due > 1000000000)
+        pf__supervisor_stalled(&pool->sup, now - since);
 }
 
 /* Results come without the poll; exits, large bodies and deadlines do not. However fast results
@@ -199,7 +200,7 @@ int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
                               may_sleep && deadline == INT64_MAX ? -1 : left);
         error = errno;
         pthread_mutex_lock(&pool->lock);
-        notice_stall(pool, due);
+        notice_stall(pool, now, due);
     }
     atomic_store_explicit(&pool->ring.pool->armed, 0, memory_order_relaxed);
     fire_timers(pool);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -140,6 +141,41 @@ def test_ctrl_c_ends_a_program_that_waits(tmp_path, gate):
     assert process.returncode == -signal.SIGINT
     assert b"KeyboardInterrupt" in errors
     eventually(lambda: not any(map(alive, pids)), within=10)
+
+
+def test_a_family_that_was_stopped_for_longer_than_a_limit_goes_on(tmp_path, gate):
+    """As by Ctrl-Z: the time for which nobody ran is not the task's."""
+    command = [
+        *script(
+            tmp_path,
+            """
+            import sys
+            from helpers import hold, square
+            from prefork import TaskPool
+            with TaskPool(1, putlocks=False) as pool:
+                assert pool.apply(square, (3,)) == 9
+                task = pool.apply_async(hold, (sys.argv[1], "held"), timeout=2)
+                behind = pool.apply_async(square, (3,), queue_timeout=3)
+                print("ready", flush=True)
+                print(type(behind.exception()).__name__, flush=True)
+                print(task.get(), flush=True)
+            """,
+        ),
+        gate.path,
+    ]
+    with launched(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        gate.arrived()
+        eventually(lambda: asleep(process.pid))
+        os.killpg(process.pid, signal.SIGSTOP)
+        until = time.monotonic() + 3.5
+        eventually(lambda: time.monotonic() > until)
+        os.killpg(process.pid, signal.SIGCONT)
+        # The pool has looked at the time, and was told of what had waited too long.
+        assert process.stdout.readline() == b"QueueTimeout\n"
+        gate.open()
+        assert process.stdout.read() == b"held\n"
+        assert process.wait(30) == 0
 
 
 def test_sigpipe_at_its_default_does_not_kill_the_application(tmp_path):
