@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import signal
 import threading
 import time
 
@@ -137,6 +138,17 @@ def test_callbacks_are_called_though_nobody_waits_or_polls(pool):
     called = threading.Event()
     pool(1).apply_async(square, (1,), callback=lambda _: called.set())
     assert called.wait(30)
+
+
+def test_timeout_callbacks_are_called_though_nobody_waits_or_polls(pool):
+    told = [threading.Event(), threading.Event()]
+    pool(1).apply_async(
+        signal.pause, timeout=0.3, soft_timeout=0.1,
+        timeout_callback=lambda soft, _: told[soft].set(),
+    )  # fmt: skip
+    assert told[True].wait(30)
+    pool(1).apply_async(signal.pause, timeout=0.1, timeout_callback=lambda soft, _: told[soft].set())
+    assert told[False].wait(30)
 
 
 def test_a_callback_added_after_the_end_is_called_at_once(pool, log):

@@ -225,7 +225,7 @@ class TaskPool(Lifecycle):
                 raise PoolClosed(f"{self!r} takes no more tasks") from None
             raise
         self._delivery.adopt(task)
-        if (tell or task._wants_callbacks()) and not self._guest:
+        if (tell or task._timeout_callback or task._wants_callbacks()) and not self._guest:
             self._serve_others()
 
     def _take_slot(self, waits: bool) -> bool:
