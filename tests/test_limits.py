@@ -47,6 +47,17 @@ def ignore_the_soft_signal():
     return os.getpid()
 
 
+def hold_the_soft_signal_back(path):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [_core.SOFT_SIGNAL])
+    return hold(path)
+
+
+def let_the_soft_signal_in():
+    pending = _core.SOFT_SIGNAL in signal.sigpending()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [_core.SOFT_SIGNAL])
+    return [os.getpid(), pending]
+
+
 def extend(path, seconds):
     for _ in range(10):  # also the sum of what is asked for may be absurd
         prefork.extend_deadline(seconds)
@@ -112,6 +123,40 @@ def test_the_soft_limit_never_hits_the_next_task(pool):
         assert unlimited.get() == i * i
     assert min(ends.values()) > 0
     assert one.stats["workers_exited"] == 0
+
+
+def test_a_call_into_c_that_has_returned_keeps_its_result(pool):
+    """The signal comes while no line of Python runs, and is handled when the call is over."""
+    told = threading.Event()
+    one = pool(1)
+    for _ in range(10):
+        told.clear()
+        task = one.apply_async(
+            sum, (range(5_000_000),), soft_timeout=0.001, timeout_callback=lambda *_: told.set()
+        )
+        assert task.get() == sum(range(5_000_000))
+        assert told.wait(30)
+
+
+def test_a_signal_that_comes_after_its_task_is_ignored_by_the_next(pool, gate):
+    told = threading.Event()
+    one = pool(1)
+    slow = one.apply_async(
+        hold_the_soft_signal_back, (gate.path,), soft_timeout=0.05,
+        timeout_callback=lambda *_: told.set(),
+    )  # fmt: skip
+    (pid,) = gate.arrived()
+    eventually(told.is_set, one)
+    gate.open()
+    assert slow.get() == pid
+    assert one.apply(let_the_soft_signal_in) == [pid, True]
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_handler_that_the_initializer_has_put_away_is_there_for_the_first(pool, handler):
+    one = pool(1, initializer=signal.signal, initargs=(_core.SOFT_SIGNAL, handler))
+    with pytest.raises(SoftTimeLimitExceeded):
+        one.apply_async(spin, soft_timeout=0.1).get()
 
 
 def test_a_handler_that_a_task_has_put_away_is_there_again_for_the_next(pool):
