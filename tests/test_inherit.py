@@ -84,6 +84,37 @@ def test_garbage_of_the_application_is_finalized_there_and_only_there(pool, tmp_
     assert lines(path) == [str(os.getpid())] * 2
 
 
+def test_garbage_that_is_there_at_the_fork_is_left_alone_by_zygote_and_workers(
+    pool, tmp_path, monkeypatch
+):
+    path = str(tmp_path / "finalized")
+    plain = os.fork
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            note(path)
+
+    def fork():
+        Garbage()
+        return plain()
+
+    gc.collect()
+    gc.disable()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fork", fork)
+            one = pool(1)
+        one.apply(gc.collect)
+        assert lines(path) == []
+        gc.collect()
+    finally:
+        gc.enable()
+    assert lines(path) == [str(os.getpid())]
+
+
 def test_what_was_there_at_the_fork_is_left_alone_by_the_workers_collections(pool):
     assert pool(1).apply(gc.get_freeze_count) > 1000
 

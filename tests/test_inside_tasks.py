@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from helpers import eventually, hold, lines, note, run_script, square
+from helpers import asleep, eventually, hold, lines, note, run_script, square
 from prefork import TaskPool
 
 
@@ -113,3 +113,18 @@ def test_a_thread_that_a_task_left_runs_while_the_worker_is_idle(pool, gate, tmp
     (pid,) = gate.arrived()
     gate.open()
     eventually(lambda: lines(path) == [str(pid)])
+
+
+def test_a_thread_that_a_task_left_runs_while_nobody_takes_the_workers_result(
+    pool, gate, tmp_path
+):
+    path = str(tmp_path / "noted")
+    one = pool(1, putlocks=False)
+    one.apply(leave_thread, (gate.path, path))
+    (pid,) = gate.arrived()
+    one.fileno()  # nobody drives now but us
+    tasks = [one.apply_async(bytes, (16_000,)) for _ in range(8)]
+    eventually(lambda: asleep(pid) and one.stats["workers_busy"] == 1)
+    gate.open()
+    eventually(lambda: lines(path) == [str(pid)])
+    assert [task.get() for task in tasks] == [bytes(16_000)] * 8
