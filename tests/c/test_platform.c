@@ -137,6 +137,31 @@ TEST(a_child_dies_with_its_parent)
     close(alive[0]);
 }
 
+/* Nobody would tell it any more. */
+TEST(a_child_that_has_lost_its_parent_already_is_told_so)
+{
+    int hold[2], said[2];
+    char byte = 0;
+    CHECK(pf__pipe(hold) == 0 && pf__pipe(said) == 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        pid_t self = getpid();
+        if (fork() == 0) {
+            close(hold[1]);
+            CHECK_EQ(read(hold[0], &byte, 1), 0);
+            byte = pf__process_die_with(self) == -1 && errno == ESRCH ? 'y' : 'n';
+            CHECK_EQ(pf__pipe_write(said[1], &byte, 1), 1);
+        }
+        _exit(0);
+    }
+    CHECK(waitpid(parent, NULL, 0) == parent);
+    close(hold[1]);
+    CHECK(read(said[0], &byte, 1) == 1 && byte == 'y');
+    close(hold[0]);
+    close(said[0]);
+    close(said[1]);
+}
+
 /* ---- pipes and sockets --------------------------------------------------------------------- */
 
 TEST(a_pipe_without_reader_raises_no_signal)

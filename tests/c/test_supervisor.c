@@ -88,6 +88,26 @@ TEST(one_who_was_called_and_dies_counts_no_more)
     CHECK(pf__supervisor_wants_sleepers(&sup));
 }
 
+/* It would end so again, and again. */
+TEST(one_who_ends_before_it_is_up_is_replaced_ever_later)
+{
+    start(1);
+    for (int64_t pause = 50 * ms; pause <= 400 * ms; pause *= 2) {
+        CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+        pf__supervisor_spawned(&sup, &seats[0]);
+        pf__supervisor_exited(&sup, &seats[0], 0);
+        CHECK_EQ(pf__supervisor_deadline(&sup), sup.now + pause);
+        pf__supervisor_time(&sup, sup.now + pause - 1);
+        CHECK_EQ(count(PF_ORDER_SPAWN), 0);
+        pf__supervisor_time(&sup, sup.now + 1);
+    }
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+    pf__supervisor_spawned(&sup, &seats[0]);
+    pf__supervisor_up(&sup, &seats[0]); /* one that comes up ends that */
+    pf__supervisor_exited(&sup, &seats[0], 0);
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+}
+
 TEST(who_retires_or_starts_is_never_called)
 {
     everybody_is_up(3);
