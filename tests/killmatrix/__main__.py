@@ -1,0 +1,55 @@
+"""The command: `python -m killmatrix [--list] [--pool NAME] [--python PATH] [ROW ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from . import runner
+from .row import TOPICS, Row, all_rows
+
+
+def print_rows(rows: list[Row]) -> None:
+    for topic, title in TOPICS.items():
+        print(f"\n{title}")
+        for one in rows:
+            if one.topic == topic:
+                print(f"  {one.name:34} {one.clause}: {one.expect}; the pool: {one.after}")
+    print(f"\n{len(rows)} rows")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="killmatrix")
+    parser.add_argument("rows", nargs="*", help="names of rows, or parts of them")
+    parser.add_argument("--list", action="store_true", help="print the rows, run none")
+    parser.add_argument("--pool", default="prefork")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of rows")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--times", type=int, default=1)
+    given = parser.parse_args()
+    rows = [r for r in all_rows().values()
+            if not given.rows or any(part in r.name for part in given.rows)]  # fmt: skip
+    if given.list:
+        print_rows(rows)
+        return 0
+    begun = time.monotonic()
+
+    def heard(result: runner.Result) -> None:
+        if result.passed:
+            return
+        print(f"FAILED {result.row}: {result.why}")
+        for line in result.details.strip().splitlines()[-40:]:
+            print(f"    {line}", flush=True)
+
+    results = runner.run_all(
+        rows * given.times, given.pool, heard, given.jobs, python=given.python,
+        strict=given.pool == "prefork",
+    )  # fmt: skip
+    passed = sum(result.passed for result in results)
+    print(f"{given.pool}: {passed} of {len(results)} rows, {time.monotonic() - begun:.0f} s")
+    return passed < len(results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

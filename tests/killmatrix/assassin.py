@@ -1,0 +1,35 @@
+"""Kills a process half-way: `python -m killmatrix.assassin PID rchar|wchar BYTES`.
+
+It watches how much the process has read or written, stops it when that is more than a part of what
+it is to read or write, and kills it if that was not all yet. Its exit code says whether it did.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    pid, counter, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+    def count() -> int:
+        text = Path(f"/proc/{pid}/io").read_text()
+        return int(text.split(f"{counter}: ")[1].split()[0])
+
+    before = count()
+    print("ready", flush=True)
+    while count() - before < size // 50:
+        pass
+    os.kill(pid, signal.SIGSTOP)
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "TZ":
+        pass
+    if count() - before < size:
+        os.kill(pid, signal.SIGKILL)
+        return 0
+    os.kill(pid, signal.SIGCONT)
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
