@@ -279,7 +279,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
         return pf__pool_refused();
     }
     int64_t deadline = later(pool->sup.now, timeout);
-    int count = look_into_poll(pool, timeout);
+    int count = look_into_poll(pool, timeout), follows = 0;
     pool->drives++;
     while (count >= 0) {
         pf__pool_advance(pool);
@@ -287,16 +287,19 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
         if (count > 0 || timeout == 0 || atomic_load(&pool->rouses) != rouses ||
             atomic_load(&pool->ended) || pf__now() >= deadline)
             break;
-        if (!pool->driving) {
+        follows = pool->driving;
+        if (follows) {
+            count = follow(pool, deadline);
+        } else {
             pool->driving = 1;
             count = pf__pool_wait(pool, deadline, 1);
             pf__pool_pass_role(pool);
-        } else {
-            count = follow(pool, deadline);
         }
     }
     int error = errno;
     settle_down(pool);
+    if (follows && !pool->driving) /* woken to take the role, and there is no need to any more */
+        pf__pool_pass_role(pool);
     pf__pool_leave(pool);
     atomic_fetch_sub(&pool->pollers, 1);
     errno = error;

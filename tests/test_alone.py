@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from helpers import alive, all_pids, descendants, eventually, name_of, pids
+from helpers import alive, all_pids, descendants, eventually, full, kill_self, name_of, pids, square
 
 
 def named(name):
@@ -49,3 +49,14 @@ def test_a_standby_that_is_killed_is_replaced(pool):
     os.kill(eventually(lambda: one.stats["standby"]), signal.SIGKILL)
     eventually(lambda: len(found := named("prefork-zygote")) == 2 and found != before)
     eventually(lambda: one.stats["standby"] not in (0, *before))
+
+
+def test_a_pool_that_was_waited_on_and_is_left_alone_replaces_its_workers(pool):
+    """Who waits takes the role of driving from the driver, and gives it back whatever it did."""
+    one = pool(2)
+    for _ in range(100):
+        lost = one.apply_async(kill_self, (signal.SIGKILL,), waitforslot=False)
+        others = [one.apply_async(square, (i,), waitforslot=False) for i in range(20)]
+        assert lost.exception().signal == signal.SIGKILL
+        assert [task.get() for task in others] == [i * i for i in range(20)]
+        eventually(lambda: full(one, 2), within=10)
