@@ -19,7 +19,7 @@ from .stage import Failure, Stage
 
 def perform(name: str, pool: str, directory: Path) -> int:
     row = all_rows()[name]
-    stacks = open(directory / "stacks", "w", buffering=1)  # noqa: SIM115
+    stacks = open(directory / "stacks", "w")  # noqa: SIM115
     faulthandler.dump_traceback_later(row.limit, file=stacks)
     stage = Stage(row, adapter(pool), directory)
     try:
@@ -37,7 +37,7 @@ def perform(name: str, pool: str, directory: Path) -> int:
 
 
 def say(directory: Path, what: str) -> int:
-    (directory / "report").write_text(what.strip().split("\n")[0][:400])
+    (directory / "report").write_text(what.strip().split("\n")[0][:1000])
     return what != "passed"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +34,9 @@ class Adapter:
         """Of the workers there are now."""
         raise NotImplementedError
 
-    def drive(self) -> None:
-        """Let the pool do what is due, where it needs somebody for that."""
+    def describe(self) -> str:
+        """How it is, for a report."""
+        return str(self.pids())
 
     def stop(self) -> None:
         """Do what was submitted, then end."""
@@ -102,9 +101,8 @@ class Prefork(Adapter):
     def pids(self) -> set[int]:
         return {w.pid for w in self.pool.workers if w.state in ("idle", "running")}
 
-    def drive(self) -> None:
-        with contextlib.suppress(Exception):
-            self.pool.poll(0)
+    def describe(self) -> str:
+        return f"{self.pool.workers} {self.pool.stats}"
 
     def stop(self) -> None:
         self.pool.stop()
@@ -119,7 +117,3 @@ def adapter(name: str) -> type[Adapter]:
     from . import rivals
 
     return rivals.RIVALS[name]
-
-
-def application() -> int:
-    return os.getpid()

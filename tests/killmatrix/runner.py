@@ -94,8 +94,8 @@ def judged(result: Result, process: subprocess.Popen[bytes], hangs: bool, mark: 
            directory: Path, strict: bool) -> Result:  # fmt: skip
     report, stacks = directory / "report", directory / "stacks"
     result.details = (directory / "output").read_text(errors="replace")
-    if stacks.exists() and stacks.read_text():
-        result.details += stacks.read_text()
+    if stacks.exists():
+        result.details += stacks.read_text(errors="replace")
     if report.exists():
         said = report.read_text()
         result.why = "" if said == "passed" else said

@@ -90,7 +90,10 @@ class Stage:
 
     def full(self) -> set[int]:
         """Wait until every worker is there; their pids."""
-        found: set[int] = eventually(self.is_full)
+        try:
+            found: set[int] = eventually(self.is_full, within=10)
+        except AssertionError:
+            raise Failure(f"not at full strength: {self.pool.describe()}") from None
         return found
 
     def idle(self) -> set[int]:

@@ -103,3 +103,15 @@ def burn_until_the_limit() -> None:
 
 def hold_here(path: str, result: Any = None) -> Any:
     return hold(path, result)
+
+
+def large_result(path: str, size: int) -> bytes:
+    hold(path)
+    return b"x" * size
+
+
+def exit_from_a_thread(size: int) -> bytes:
+    import threading
+
+    threading.Timer(0.0, os._exit, (5,)).start()
+    return b"x" * size
