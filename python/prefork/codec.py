@@ -122,7 +122,7 @@ def decode_exception(data: bytes) -> Exception:
         error = pickle.loads(pickled)
         if not isinstance(error, Exception):
             return remote
-        error.__cause__ = remote
+        BaseException.__setattr__(error, "__cause__", remote)  # it may be a frozen one
     except Exception:
         return remote
     return error

@@ -21,15 +21,16 @@ def print_rows(rows: list[Row]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="killmatrix")
-    parser.add_argument("rows", nargs="*", help="names of rows, or parts of them")
+    parser.add_argument("rows", nargs="*", help="names of rows, or topics")
     parser.add_argument("--list", action="store_true", help="print the rows, run none")
     parser.add_argument("--pool", default="prefork")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of rows")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--slowest", type=int, default=0, help="print so many of the slowest")
     given = parser.parse_args()
     rows = [r for r in all_rows().values()
-            if not given.rows or any(part in r.name for part in given.rows)]  # fmt: skip
+            if not given.rows or any(part in (r.name, r.topic) for part in given.rows)]  # fmt: skip
     if given.list:
         print_rows(rows)
         return 0
@@ -47,6 +48,8 @@ def main() -> int:
         strict=given.pool == "prefork",
     )  # fmt: skip
     passed = sum(result.passed for result in results)
+    for slow in sorted(results, key=lambda r: -r.seconds)[: given.slowest]:
+        print(f"{slow.seconds:6.1f} s  {slow.row}")
     print(f"{given.pool}: {passed} of {len(results)} rows, {time.monotonic() - begun:.0f} s")
     return passed < len(results)
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Result:
     pool: str
     why: str = ""
     details: str = ""
+    seconds: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -123,7 +125,9 @@ def run_all(rows: Iterable[Row], pool: str, heard: Callable[[Result], None],
     """Run rows, some at a time. The longest first would be quicker; in order is easier to read."""
 
     def one(row: Row) -> Result:
+        begun = time.monotonic()
         result = run(row, pool, **options)  # type: ignore[arg-type]
+        result.seconds = time.monotonic() - begun
         heard(result)
         return result
 

@@ -37,6 +37,13 @@ def check(right: Any, why: str) -> None:
         raise Failure(why)
 
 
+def shown(value: Any) -> str:
+    """A value, as short as a report wants it."""
+    if isinstance(value, (bytes, list)):
+        return f"{type(value).__name__} of {len(value)}"
+    return f"{value!r:.80}"
+
+
 class Handle:
     """A task of a scenario, with the value it shall have and the ends it has told of."""
 
@@ -203,25 +210,29 @@ class Stage:
         who = handle.name
         if error is None:
             right = handle.value is WHATEVER or value == handle.value
-            check(right, f"{who} gave {value!r:.80}, not {handle.value!r:.80}")
-            check(not self.strict or not expect.error, f"{who} gave {value!r:.80}, not {expect}")
+            check(right, f"{who} gave {shown(value)}, not {shown(handle.value)}")
+            check(not self.strict or not expect.error, f"{who} gave {shown(value)}, not {expect}")
             return
         if self.strict:
             self._judge_strictly(handle, error, expect)
 
     def _judge_strictly(self, handle: Handle, error: BaseException, expect: Expect) -> None:
         who, kind = handle.name, type(error)
+        try:
+            text = str(error)
+        except Exception as unspeakable:
+            text = f"unspeakable: {unspeakable!r}"
         names = [parent.__name__ for parent in kind.__mro__ if parent is not BaseException]
         check(
             expect.error == kind.__name__ or (not kind.__module__.startswith("prefork")
                                               and expect.error in names),
-            f"{who} ended with {kind.__name__}({error!s:.200}), not with {expect}",
+            f"{who} ended with {kind.__name__}({text:.200}), not with {expect}",
         )  # fmt: skip
         check((handle.refused is not None) == expect.at_call, f"{who}: raised at the wrong place")
         for name, value in expect.attributes.items():
             found = getattr(error, name, "missing")
             check(found == value, f"{who}: {kind.__name__}.{name} is {found!r}, not {value!r}")
-        check(expect.words in str(error), f"{who}: {str(error)!r} does not say {expect.words!r}")
+        check(expect.words in text, f"{who}: {text!r} does not say {expect.words!r}")
         cause = type(error.__cause__).__name__
         check(not expect.cause or cause == expect.cause, f"{who}: its cause is {cause}")
         if hasattr(error, "task_id"):
@@ -247,7 +258,7 @@ class Stage:
             value, error = self.outcome(handle)
             check(error is None, f"another task failed: {error!r:.200}")
             right = handle.value is WHATEVER or value == handle.value
-            check(right, f"another task gave {value!r:.80}, not {handle.value!r:.80}")
+            check(right, f"another task gave {shown(value)}, not {shown(handle.value)}")
         signed = Counter(lines(self.ledger))
         count = sum(handle.name == "signed_square" for handle in self.bystanders)
         check(len(signed) == count, f"{len(signed)} of {count} other tasks were called")
