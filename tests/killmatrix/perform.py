@@ -41,18 +41,17 @@ def say(directory: Path, what: str) -> int:
     return what != "passed"
 
 
-def program(name: str, pool: str, directory: Path, *args: str) -> None:
-    """An application that a row has launched."""
+def program(name: str, row: str, pool: str, directory: Path, *args: str) -> None:
+    """An application that a row has launched; it has a stage, and may judge as a row does."""
     from . import programs
-    from .row import Row
 
-    stage = Stage(Row(name, "", "", lambda _: None, None), adapter(pool), directory)  # type: ignore[arg-type]
-    getattr(programs, name)(stage, *args)
+    faulthandler.dump_traceback_later(all_rows()[row].limit)
+    getattr(programs, name)(Stage(all_rows()[row], adapter(pool), directory), *args)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--program":
-        program(sys.argv[2], sys.argv[3], Path(sys.argv[4]), *sys.argv[5:])
+        program(*sys.argv[2:5], Path(sys.argv[5]), *sys.argv[6:])
     else:
         status = perform(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
         sys.stdout.flush()

@@ -24,6 +24,7 @@ from helpers import Gate, alive, asleep, descendants, descriptors, eventually, l
 from . import tasks
 from .pools import Adapter
 from .row import Expect, Row
+from .runner import MARK, command_of, marked
 
 WHATEVER = object()  # a value that is right as long as it comes
 
@@ -175,10 +176,8 @@ class Stage:
     def launch(self, program: str, *args: str, **options: Any) -> subprocess.Popen[str]:
         """Another application with a pool: a function of killmatrix.programs."""
         command = [sys.executable, "-X", "faulthandler", "-m", "killmatrix.perform",
-                   "--program", program, self.make.name, str(self.directory), *args]  # fmt: skip
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, **options
-        )
+                   "--program", program, self.row.name, self.make.name, str(self.directory), *args]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
         self._programs.append(process)
         return process
 
@@ -192,6 +191,15 @@ class Stage:
         assert process.stdout is not None
         check(process.stdout.readline() == "ready\n", "the assassin is not ready")
         return process
+
+    def nothing_is_left(self) -> None:
+        """Wait until nothing is there that has come of this row, but for us."""
+        mark = os.environ[MARK]
+        try:
+            eventually(lambda: not marked(mark) - {os.getpid()}, within=8)
+        except AssertionError:
+            left = sorted(command_of(pid) for pid in marked(mark) - {os.getpid()})
+            raise Failure(f"left: {', '.join(left)}") from None
 
     @contextlib.contextmanager
     def handling(self, number: int, handler: Any) -> Iterator[None]:
