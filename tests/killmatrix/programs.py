@@ -49,7 +49,7 @@ def in_a_group(stage: Stage, gate: str, handled: str) -> None:
         signal.signal(number, lambda *_: None)
     stage.start()
     for _ in range(2):
-        stage.victim(tasks.hold_here, gate, value="held")
+        stage.victim(tasks.hold_here, gate, "held", value="held")
     if stage.strict:
         for handle in stage.victims:
             stage.accepted(handle)
