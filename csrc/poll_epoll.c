@@ -91,12 +91,14 @@ int pf__poll_timer(struct pf__poll *poll, int64_t at)
     return timerfd_settime(poll->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-void pf__poll_wake(struct pf__poll *poll)
+int pf__poll_wake(struct pf__poll *poll)
 {
     const uint64_t one = 1;
-    /* EAGAIN means that the counter is full: the wait will return all the same. */
-    while (write(poll->wake, &one, sizeof one) < 0 && errno == EINTR)
+    ssize_t done;
+    while ((done = write(poll->wake, &one, sizeof one)) < 0 && errno == EINTR)
         ;
+    /* EAGAIN means that the counter is full: the wait will return all the same. */
+    return done < 0 && errno != EAGAIN ? -1 : 0;
 }
 
 static void consume(int fd)

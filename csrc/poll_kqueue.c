@@ -176,11 +176,11 @@ int pf__poll_timer(struct pf__poll *poll, int64_t at)
     return at == INT64_MAX && errno == ENOENT ? 0 : -1; /* it has fired, or there was none */
 }
 
-void pf__poll_wake(struct pf__poll *poll)
+int pf__poll_wake(struct pf__poll *poll)
 {
     struct kevent wake = change_of(0, EVFILT_USER, 0, PF_POLL_WAKE);
     wake.fflags = NOTE_TRIGGER;
-    (void)apply(poll->queue, &wake, 1);
+    return apply(poll->queue, &wake, 1);
 }
 
 /* One descriptor that is ready in both ways is two events. Both inside are consumed by being

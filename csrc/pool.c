@@ -349,6 +349,8 @@ void pf_pool_free(pf_pool *pool)
 {
     pf_pool_shut_down(pool);
     pf__pools_remove(pool);
+    if (pool->driver_lost)
+        return;
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         struct pf__child *child = (struct pf__child *)pool->seats[i];
         child->zygote = NULL;

@@ -100,7 +100,7 @@ struct pf_pool {
     _Atomic uint32_t gathering; /* 1: the gatherer was told */
 
     pthread_t driver;
-    int driver_runs, driver_stops, driver_parked;
+    int driver_runs, driver_stops, driver_parked, driver_lost;
     struct pf__semaphore *driver_wake;
     uint64_t drives; /* counted up by every caller that polls */
 

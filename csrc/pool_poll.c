@@ -226,11 +226,11 @@ static int follow(pf_pool *pool, int64_t deadline)
     int64_t left = deadline == INT64_MAX ? -1 : deadline - pf__now();
     if (deadline != INT64_MAX && left < 0)
         left = 0;
-    if (pool->by_driver) {
-        pool->claimants++;
-        pf__poll_wake(pool->poll);
-    }
+    /* Closed under us: the driver, asleep in it, can be woken no more. */
+    if (pool->by_driver && pf__poll_wake(pool->poll) < 0)
+        return -1;
     int claimant = pool->by_driver;
+    pool->claimants += claimant;
     pool->followers++;
     pthread_mutex_unlock(&pool->lock);
     int result = pf__semaphore_wait(pool->followed, left);
@@ -258,7 +258,7 @@ static int take_events(pf_pool *pool, pf_event *events, int max)
 static void settle_down(pf_pool *pool)
 {
     if (pool->guest && (!arm(pool) || pool->event_count > 0))
-        pf__poll_wake(pool->poll);
+        (void)pf__poll_wake(pool->poll);
 }
 
 static int look_into_poll(pf_pool *pool, int64_t timeout)
@@ -313,7 +313,7 @@ uint64_t pf_pool_rouses(const pf_pool *pool)
 
 static void wake(pf_pool *pool, uint32_t pollers)
 {
-    pf__poll_wake(pool->poll);
+    (void)pf__poll_wake(pool->poll);
     while (pollers-- > 0)
         pf__semaphore_post(pool->followed);
 }
@@ -336,7 +336,7 @@ void pf_pool_remind(pf_pool *pool)
         return;
     atomic_fetch_add(&pool->pollers, 1);
     if (!atomic_load(&pool->ended))
-        pf__poll_wake(pool->poll);
+        (void)pf__poll_wake(pool->poll);
     atomic_fetch_sub(&pool->pollers, 1);
 }
 

@@ -89,10 +89,11 @@ int pf__poll_timer(struct pf__poll *poll, int64_t at)
     return 0;
 }
 
-void pf__poll_wake(struct pf__poll *poll)
+int pf__poll_wake(struct pf__poll *poll)
 {
     sim_step();
     poll->woken = true;
+    return 0;
 }
 
 static int what_is_ready(const struct entry *entry)
