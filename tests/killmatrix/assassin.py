@@ -1,4 +1,5 @@
-"""Kills a process half-way: `python -m killmatrix.assassin PID rchar|wchar BYTES`.
+"""Kills a process half-way: `python -m killmatrix.assassin PID rchar|wchar BYTES`, or stops it only
+if BYTES is negative.
 
 It watches how much the process has read or written, stops it when that is more than a part of what
 it is to read or write, and kills it if that was not all yet. Its exit code says whether it did.
@@ -11,7 +12,8 @@ from pathlib import Path
 
 
 def main() -> int:
-    pid, counter, size = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    pid, counter, size = int(sys.argv[1]), sys.argv[2], abs(int(sys.argv[3]))
+    spares = sys.argv[3].startswith("-")
 
     def count() -> int:
         text = Path(f"/proc/{pid}/io").read_text()
@@ -25,7 +27,8 @@ def main() -> int:
     while Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "TZ":
         pass
     if count() - before < size:
-        os.kill(pid, signal.SIGKILL)
+        if not spares:
+            os.kill(pid, signal.SIGKILL)
         return 0
     os.kill(pid, signal.SIGCONT)
     return 3

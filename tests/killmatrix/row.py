@@ -108,6 +108,13 @@ def deed(name: str, clause: str, topic: str, expect: Expect, *call: Any, **optio
     add(Row(name, clause, topic, scenario, expect, **options))
 
 
+# Rows that prefork does not pass yet, and why. They run, and are reported; the others must pass.
+FAILING = {
+    "out-of-memory-for-a-result": "a result that does not fit into the application's memory kills "
+    "the worker as if it had written nonsense, and the error names a SIGKILL instead",
+}
+
+
 def all_rows() -> dict[str, Row]:
     """Every row, in the order of the topics."""
     for topic in [t for t in TOPICS if importlib.util.find_spec(f"killmatrix.rows_{t}")]:

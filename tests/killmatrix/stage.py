@@ -250,7 +250,7 @@ class Stage:
         """What every error of a task that did not end by itself tells."""
         check(error.task_id == handle.native.id, f"{handle.name}: task_id is {error.task_id}")
         check(error.task_name == handle.name, f"{handle.name}: task_name is {error.task_name}")
-        if getattr(error, "limit", None) is not None and type(error).__name__ == "QueueTimeout":
+        if type(error).__name__ == "QueueTimeout":
             return
         begun = "had not begun" not in str(error)
         check(bool(error.pid) == begun, f"{handle.name}: pid is {error.pid}")

@@ -1,0 +1,88 @@
+"""Tasks that run too long, die so many times, or ask for more time; initializers that fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from helpers import hold, lines, note
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def sleep() -> None:
+    time.sleep(3600)
+
+
+def work(seconds: float) -> None:
+    """For about so long; tests do not depend on it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def tidy_up() -> str:
+    try:
+        spin()
+    except Exception:  # whatever the pool calls it
+        return "tidy"
+    return "never"
+
+
+def hold_the_gil() -> int:
+    return sum(range(10**12))  # one call into C, which never lets go
+
+
+def spin_in_threads() -> None:
+    threading.Thread(target=spin, daemon=True).start()
+    time.sleep(3600)
+
+
+def deaf() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    spin()
+
+
+def ignore_every_signal() -> None:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    spin()
+
+
+def extend(path: str) -> Any:
+    import prefork
+
+    task = prefork.current_task()
+    assert task is not None and task.name == "extend"
+    prefork.extend_deadline(60)
+    return hold(path, "held")
+
+
+def die_at_first(path: str, times: int) -> int:
+    """Ends its worker as often as wanted, then says how often it was called."""
+    note(path)
+    calls = len(lines(path))
+    if calls <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return calls
+
+
+def fail() -> None:
+    raise ValueError("of the initializer")
+
+
+def fail_unless(path: str) -> None:
+    if not os.path.exists(path):
+        fail()
+
+
+def allocate_and_die(mib: int) -> None:
+    memory = bytearray(mib << 20)
+    memory[::4096] = b"x" * len(memory[::4096])
+    os.kill(os.getpid(), signal.SIGKILL)
