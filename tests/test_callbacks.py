@@ -147,7 +147,9 @@ def test_timeout_callbacks_are_called_though_nobody_waits_or_polls(pool):
         timeout_callback=lambda soft, _: told[soft].set(),
     )  # fmt: skip
     assert told[True].wait(30)
-    pool(1).apply_async(signal.pause, timeout=0.1, timeout_callback=lambda soft, _: told[soft].set())
+    pool(1).apply_async(
+        signal.pause, timeout=0.1, timeout_callback=lambda soft, _: told[soft].set()
+    )
     assert told[False].wait(30)
 
 

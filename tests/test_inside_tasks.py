@@ -115,9 +115,7 @@ def test_a_thread_that_a_task_left_runs_while_the_worker_is_idle(pool, gate, tmp
     eventually(lambda: lines(path) == [str(pid)])
 
 
-def test_a_thread_that_a_task_left_runs_while_nobody_takes_the_workers_result(
-    pool, gate, tmp_path
-):
+def test_a_thread_that_a_task_left_runs_while_nobody_takes_the_workers_result(pool, gate, tmp_path):
     path = str(tmp_path / "noted")
     one = pool(1, putlocks=False)
     one.apply(leave_thread, (gate.path, path))

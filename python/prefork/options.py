@@ -53,7 +53,7 @@ def checked_limit(limit: int) -> int:
 
 
 def checked_count(name: str, count: int | None, bound: int = 1 << 32) -> int | None:
-    """A positive number below `bound` or none. Raises TypeError for what is no integer, ValueError."""
+    """A positive number below `bound`, or none. Raises ValueError, TypeError for no integer."""
     if count is None:
         return None
     count = operator.index(count)

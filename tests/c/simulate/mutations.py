@@ -387,7 +387,9 @@ MUTANTS = [
     Mutant(
         "limit-from-when-it-was-seen",
         "pool_poll.c",
-        "    if (pf__supervisor_deadline(&pool->sup) <= now)\n        pf__pool_note_claims(pool);\n",
+        """    if (pf__supervisor_deadline(&pool->sup) <= now)
+        pf__pool_note_claims(pool);
+""",
         "",
         "the limit of a task whose claim was seen late is up late",
     ),
