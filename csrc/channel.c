@@ -11,10 +11,15 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+enum { FIRST_WRITE = 8192, DROP_AT_ONCE = 4096 };
+
 struct pf__outgoing {
     struct pf__outgoing *next;
-    size_t size, sent;
-    unsigned char bytes[];
+    struct pf__frame head;
+    const unsigned char *body; /* its owner's */
+    size_t sent;
+    void (*release)(void *owner);
+    void *owner;
 };
 
 static int set_nonblocking(int fd)
@@ -38,6 +43,8 @@ static void drop_first(struct pf__channel *channel)
     channel->first = item->next;
     if (channel->first == NULL)
         channel->last = NULL;
+    if (item->release != NULL)
+        item->release(item->owner);
     free(item);
 }
 
@@ -53,59 +60,69 @@ void pf__channel_close(struct pf__channel *channel)
     channel->in = channel->out = -1;
 }
 
-static int queue_rest(struct pf__channel *channel, const struct pf__frame *head, const void *body,
-                      size_t sent)
+int pf__channel_send(struct pf__channel *channel, const struct pf__frame *head, const void *body,
+                     void (*release)(void *owner), void *owner)
 {
-    size_t size = sizeof *head + (size_t)head->size;
-    struct pf__outgoing *item = malloc(sizeof *item + size);
+    size_t sent = 0;
+    int error = EPIPE;
+    if (channel->out < 0)
+        goto fail;
+    if (channel->first == NULL && head->size == 0) {
+        ssize_t n = pf__pipe_write(channel->out, head, sizeof *head);
+        error = errno;
+        if (n == (ssize_t)sizeof *head) {
+            if (release != NULL)
+                release(owner);
+            return 0;
+        }
+        if (n < 0 && error != EAGAIN)
+            goto fail;
+        sent = n < 0 ? 0 : (size_t)n;
+    }
+    struct pf__outgoing *item = malloc(sizeof *item);
+    error = ENOMEM;
     if (item == NULL)
-        return -1;
-    item->next = NULL;
-    item->size = size;
-    item->sent = sent;
-    memcpy(item->bytes, head, sizeof *head);
-    if (head->size > 0)
-        memcpy(item->bytes + sizeof *head, body, (size_t)head->size);
+        goto fail;
+    *item = (struct pf__outgoing){
+        .head = *head, .body = body, .sent = sent, .release = release, .owner = owner};
     if (channel->last != NULL)
         channel->last->next = item;
     else
         channel->first = item;
     channel->last = item;
-    return 0;
+    return pf__channel_flush(channel) < 0 ? -1 : 0;
+fail:
+    if (release != NULL)
+        release(owner);
+    errno = error;
+    return -1;
 }
 
-int pf__channel_send(struct pf__channel *channel, const struct pf__frame *head, const void *body)
+/* The beginning of the body goes with the header: a copy of that costs less than a system call. */
+static ssize_t write_some(int out, const struct pf__outgoing *item)
 {
-    if (channel->out < 0) {
-        errno = EPIPE;
-        return -1;
-    }
-    size_t sent = 0;
-    /* A frame with a body goes through the queue: one copied write costs less than two writes. */
-    if (channel->first == NULL && head->size == 0) {
-        ssize_t n = pf__pipe_write(channel->out, head, sizeof *head);
-        if (n == (ssize_t)sizeof *head)
-            return 0;
-        if (n < 0 && errno != EAGAIN)
-            return -1;
-        sent = n < 0 ? 0 : (size_t)n;
-    }
-    if (queue_rest(channel, head, body, sent) < 0)
-        return -1;
-    return pf__channel_flush(channel) < 0 ? -1 : 0;
+    unsigned char first[FIRST_WRITE];
+    size_t head = sizeof item->head, size = (size_t)item->head.size;
+    if (item->sent >= head)
+        return pf__pipe_write(out, item->body + (item->sent - head), head + size - item->sent);
+    size_t some = size < sizeof first - head ? size : sizeof first - head;
+    memcpy(first, &item->head, head);
+    if (some > 0)
+        memcpy(first + head, item->body, some);
+    return pf__pipe_write(out, first + item->sent, head + some - item->sent);
 }
 
 int pf__channel_flush(struct pf__channel *channel)
 {
     while (channel->first != NULL) {
         struct pf__outgoing *item = channel->first;
-        ssize_t n = pf__pipe_write(channel->out, item->bytes + item->sent, item->size - item->sent);
+        ssize_t n = write_some(channel->out, item);
         if (n < 0 && errno == EAGAIN)
             break;
         if (n < 0)
             return -1;
         item->sent += (size_t)n;
-        if (item->sent == item->size)
+        if (item->sent == sizeof item->head + (size_t)item->head.size)
             drop_first(channel);
     }
     int waiting = 0;
@@ -140,13 +157,14 @@ int pf__channel_receive(struct pf__channel *channel, struct pf__frame *head, uns
     struct pf__parser *parser = &channel->parser;
     int whole = 0;
     while (!whole && *budget > 0) {
-        unsigned char *room;
+        unsigned char *room, scratch[DROP_AT_ONCE];
         size_t want = pf__parser_room(parser, &room);
-        unsigned char header[sizeof parser->head];
         int in_body = want > 0;
-        if (!in_body) {
-            room = header;
-            want = sizeof header - parser->have;
+        if (!in_body)
+            want = sizeof parser->head - parser->have;
+        if (!in_body || room == NULL) { /* a header, or a body for which there was no memory */
+            room = scratch;
+            want = want < sizeof scratch ? want : sizeof scratch;
         }
         ssize_t n = read_some(channel->in, room, want < *budget ? want : *budget);
         if (n < 0)
@@ -154,7 +172,7 @@ int pf__channel_receive(struct pf__channel *channel, struct pf__frame *head, uns
         *budget -= (size_t)n;
         if (in_body)
             whole = pf__parser_filled(parser, (size_t)n);
-        else if (pf__parser_feed(parser, header, (size_t)n, &whole) < 0)
+        else if (pf__parser_feed(parser, scratch, (size_t)n, &whole) < 0)
             return -1;
     }
     if (!whole)

@@ -25,6 +25,7 @@ void pf__parser_clear(struct pf__parser *parser)
     free(parser->body);
     parser->body = NULL;
     parser->have = 0;
+    parser->dropping = 0;
 }
 
 static int header_is_sound(const struct pf__parser *parser)
@@ -62,16 +63,16 @@ ptrdiff_t pf__parser_feed(struct pf__parser *parser, const void *data, size_t si
         errno = EPROTO;
         return -1;
     }
-    if (parser->head.size != 0 && parser->body == NULL) {
+    if (parser->head.size != 0 && parser->body == NULL && !parser->dropping) {
         parser->body = malloc((size_t)parser->head.size);
-        if (parser->body == NULL)
-            return -1;
+        parser->dropping = parser->body == NULL;
     }
     unsigned char *room;
     size_t want = pf__parser_room(parser, &room);
     size_t more = size - taken < want ? size - taken : want;
     if (more > 0) {
-        memcpy(room, from + taken, more);
+        if (room != NULL)
+            memcpy(room, from + taken, more);
         parser->have += more;
         taken += more;
     }
@@ -85,14 +86,15 @@ void pf__parser_take(struct pf__parser *parser, struct pf__frame *head, unsigned
     *body = parser->body;
     parser->body = NULL;
     parser->have = 0;
+    parser->dropping = 0;
 }
 
 size_t pf__parser_room(struct pf__parser *parser, unsigned char **where)
 {
-    if (parser->body == NULL)
+    if (parser->body == NULL && !parser->dropping)
         return 0;
     size_t filled = parser->have - sizeof parser->head;
-    *where = parser->body + filled;
+    *where = parser->dropping ? NULL : parser->body + filled;
     return (size_t)parser->head.size - filled;
 }
 

@@ -39,6 +39,7 @@ struct pf__parser {
     size_t have;    /* bytes of the present frame taken so far, header included */
     struct pf__frame head;
     unsigned char *body; /* malloc'd once the header is whole; NULL while size is 0 */
+    int dropping;        /* there was no memory for it: its bytes are passed over */
 };
 
 void pf__frame_init(struct pf__frame *frame, uint16_t type, uint64_t seq, uint64_t size);
@@ -48,14 +49,15 @@ void pf__parser_clear(struct pf__parser *parser);
 
 /* Takes bytes from `data` up to the end of one frame. Returns the number of bytes taken, `*whole`
  * set to 1 if a frame is now complete (take it by pf__parser_take before feeding on), or -1 with
- * errno: EPROTO for nonsense, ENOMEM. After an error the parser stays in error. */
+ * errno: EPROTO for nonsense, and stays in error. */
 ptrdiff_t pf__parser_feed(struct pf__parser *parser, const void *data, size_t size, int *whole);
 
 /* Hands the completed frame over and makes the parser ready for the next. The body (NULL if the
- * frame has none) is the caller's to free(). */
+ * frame has none, or there was no memory for it) is the caller's to free(). */
 void pf__parser_take(struct pf__parser *parser, struct pf__frame *head, unsigned char **body);
 
 /* Where a large body can be read to directly, saving a copy: the unfilled rest of the body, or 0.
+ * `*where` is NULL if that has no memory: then so many bytes are to be passed over.
  * pf__parser_filled tells how many bytes were put there; returns 1 if the frame is whole. */
 size_t pf__parser_room(struct pf__parser *parser, unsigned char **where);
 int pf__parser_filled(struct pf__parser *parser, size_t size);

@@ -35,8 +35,8 @@ int pf__poll_remove(struct pf__poll *poll, int fd);
 /* Fires at `at` (as of pf__now), once; INT64_MAX disarms. From any thread. */
 int pf__poll_timer(struct pf__poll *poll, int64_t at);
 
-/* Makes a wait return, and the descriptor readable until then. 0; -1 with errno EBADF where somebody
- * has closed what is ours. From any thread. */
+/* Makes a wait return, and the descriptor readable until then. 0; -1 with errno EBADF where
+ * somebody has closed what is ours. From any thread. */
 int pf__poll_wake(struct pf__poll *poll);
 
 /* Waits for at most `timeout` ns (0: not at all, negative: for ever). Wake-ups are consumed.

@@ -31,6 +31,8 @@ struct pf__job { /* a task, its call's bytes and its result's */
     struct pf__task task;
     void *result;
     size_t result_size, size;
+    uint32_t lent; /* to how many channels its body is */
+    bool settled;  /* it goes when all have given that back */
     unsigned char body[];
 };
 
@@ -145,8 +147,8 @@ void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);
 
 /* pool_traffic.c */
-int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
-                   const void *body, size_t size);
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq);
+void pf__job_free(struct pf__job *job); /* at once, or when no channel needs its body any more */
 void pf__child_flush(pf_pool *pool, struct pf__child *child);
 int pf__child_revoke(struct pf__child *child, uint64_t seq); /* 1: its call will not begin */
 void pf__child_look(pf_pool *pool, struct pf__child *child);

@@ -10,21 +10,30 @@
 
 /* ---- events -------------------------------------------------------------------------------- */
 
+/* For one more, or for a first few. */
+static int has_room(pf_pool *pool)
+{
+    if (pool->event_count < pool->event_room)
+        return 1;
+    size_t room = pool->event_room != 0 ? pool->event_room * 2 : 64;
+    pf_event *events = malloc(room * sizeof *events);
+    if (events == NULL)
+        return 0;
+    for (size_t i = 0; i < pool->event_count; i++)
+        events[i] = pool->events[(pool->event_first + i) & (pool->event_room - 1)];
+    free(pool->events);
+    pool->events = events;
+    pool->event_first = 0;
+    pool->event_room = room;
+    return 1;
+}
+
+/* Without memory it is lost, and what it carries. No task's end is: obey sees to that. */
 void pf__pool_event(pf_pool *pool, const pf_event *event)
 {
-    if (pool->event_count == pool->event_room) {
-        size_t room = pool->event_room != 0 ? pool->event_room * 2 : 64;
-        pf_event *events = malloc(room * sizeof *events);
-        if (events == NULL) { /* an event lost for want of memory: what it carried goes with it */
-            free(event->data);
-            return;
-        }
-        for (size_t i = 0; i < pool->event_count; i++)
-            events[i] = pool->events[(pool->event_first + i) & (pool->event_room - 1)];
-        free(pool->events);
-        pool->events = events;
-        pool->event_first = 0;
-        pool->event_room = room;
+    if (!has_room(pool)) {
+        free(event->data);
+        return;
     }
     pool->events[(pool->event_first + pool->event_count++) & (pool->event_room - 1)] = *event;
 }
@@ -100,7 +109,7 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
         show_crash(&event, (struct pf__child *)pool->seats[task->seat]);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
-    free(job);
+    pf__job_free(job);
     pf__pool_event(pool, &event);
 }
 
@@ -152,7 +161,7 @@ static void retire(pf_pool *pool, struct pf__child *child)
     if (child->board.segment == NULL)
         return;
     atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
-    pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+    pf__child_send(pool, child, PF_FRAME_BELL, 0);
 }
 
 /* If it sleeps it is called like any other that does. */
@@ -181,7 +190,8 @@ static void look_at_slot(pf_pool *pool, uint64_t seq)
 void pf__pool_obey(pf_pool *pool)
 {
     struct pf__order order;
-    while (pf__supervisor_next(&pool->sup, &order) != PF_ORDER_NONE) {
+    /* Without room for events what is settled stays so until some have been taken. */
+    while (has_room(pool) && pf__supervisor_next(&pool->sup, &order) != PF_ORDER_NONE) {
         struct pf__child *child = (struct pf__child *)order.seat;
         switch (order.type) {
         case PF_ORDER_SETTLED:
@@ -268,7 +278,7 @@ void pf__pool_call_sleepers(pf_pool *pool)
                 break;
             struct pf__child *child = (struct pf__child *)pool->seats[index];
             if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
-                pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+                pf__child_send(pool, child, PF_FRAME_BELL, 0);
         }
     }
 }

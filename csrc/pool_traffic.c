@@ -18,15 +18,39 @@ static void watch_room(pf_pool *pool, struct pf__child *child)
         child->watching_out = wants;
 }
 
-int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq,
-                   const void *body, size_t size)
+int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq)
 {
     struct pf__frame frame;
-    pf__frame_init(&frame, type, seq, size);
+    pf__frame_init(&frame, type, seq, 0);
     /* EPIPE: it is dying, and its exit will tell the rest. */
-    int sent = pf__channel_send(&child->channel, &frame, body);
+    int sent = pf__channel_send(&child->channel, &frame, NULL, NULL, NULL);
     watch_room(pool, child);
     return sent;
+}
+
+void pf__job_free(struct pf__job *job)
+{
+    job->settled = true;
+    if (job->lent == 0)
+        free(job);
+}
+
+static void give_back(void *owner)
+{
+    struct pf__job *job = owner;
+    if (--job->lent == 0 && job->settled)
+        free(job);
+}
+
+static void send_job(pf_pool *pool, struct pf__child *child, struct pf__job *job)
+{
+    struct pf__frame frame;
+    pf__frame_init(&frame, PF_FRAME_BODY, job->task.seq, job->size);
+    job->lent++;
+    /* Not for want of a few bytes shall it wait for ever: the next worker may be sent it. */
+    if (pf__channel_send(&child->channel, &frame, job->body, give_back, job) < 0 && errno == ENOMEM)
+        pf__supervisor_kill(&pool->sup, &child->seat, SIGKILL);
+    watch_room(pool, child);
 }
 
 void pf__child_flush(pf_pool *pool, struct pf__child *child)
@@ -44,7 +68,7 @@ static void misbehaved(pf_pool *pool, struct pf__child *child)
     pf__supervisor_misbehaved(&pool->sup, &child->seat);
 }
 
-/* `data` is malloc'd and becomes the task's. */
+/* `data` is malloc'd and becomes the task's; NULL for want of memory makes it an error. */
 static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uint64_t seq,
                         uint32_t outcome, int64_t started, void *data, size_t size)
 {
@@ -57,6 +81,8 @@ static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uin
     }
     job->result = data;
     job->result_size = size;
+    if (data == NULL && size > 0)
+        outcome = PF_ERROR;
     pf__supervisor_result(&pool->sup, &child->seat, &job->task, seq, outcome, started);
 }
 
@@ -72,13 +98,13 @@ static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
     for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next) {
         struct pf__job *job = (struct pf__job *)task;
         if (task->seq == seq) {
-            pf__child_send(pool, child, PF_FRAME_BODY, seq, job->body, job->size);
+            send_job(pool, child, job);
             return;
         }
     }
     /* Settled meanwhile. An empty body is as good as any: the worker finds its page revoked. */
     (void)pf__child_revoke(child, seq);
-    pf__child_send(pool, child, PF_FRAME_BODY, seq, NULL, 0);
+    pf__child_send(pool, child, PF_FRAME_BODY, seq);
 }
 
 static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__frame *frame,
@@ -156,7 +182,7 @@ static void drain_ring(pf_pool *pool, struct pf__child *child)
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&child->board.segment->want_space, memory_order_relaxed)) {
         atomic_store_explicit(&child->board.segment->want_space, 0, memory_order_relaxed);
-        pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);
+        pf__child_send(pool, child, PF_FRAME_BELL, 0);
     }
 }
 

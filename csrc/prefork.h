@@ -52,7 +52,7 @@ typedef enum {
 
 typedef enum {
     PF_OK,         /* data: the result */
-    PF_ERROR,      /* data: the exception */
+    PF_ERROR,      /* data: the exception; none, but a size: there was no memory for what came */
     PF_LOST,       /* its worker died: pid, status (-1: unknown), zygote_lost, peak_rss; data: what
                       its fault handler wrote */
     PF_TIMED_OUT,  /* ran longer than its limit; its worker is killed: pid; data: its stacks */
@@ -213,7 +213,8 @@ int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, p
 
 typedef struct {
     uint64_t id;
-    const void *body; /* the pool's bytes, valid until the next pf_worker_claim */
+    const void *body; /* the pool's bytes, valid until the next pf_worker_claim; NULL though there
+                         are some: there was no memory for them */
     size_t size;
     uint32_t lost; /* how often a worker died in this task before */
 } pf_claim;

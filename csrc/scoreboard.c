@@ -124,9 +124,8 @@ int pf__results_take(struct pf__scoreboard *board, uint64_t tail, struct pf__rec
     *data = NULL;
     if (record->size > 0) {
         *data = malloc(record->size);
-        if (*data == NULL)
-            return -1;
-        copy_out(board, head + sizeof *record, *data, record->size);
+        if (*data != NULL)
+            copy_out(board, head + sizeof *record, *data, record->size);
     }
     board->cursor = head + size;
     atomic_store_explicit(&segment->results_head, board->cursor, memory_order_release);

@@ -64,8 +64,8 @@ int pf__results_put(struct pf__scoreboard *board, const struct pf__record *recor
                     const void *data);
 
 /* Pool: takes the next result that ends at or before `tail`, a value of results_tail read earlier.
- * 1 with `*data` malloc'd (NULL for none), 0 if there is none, -1 with errno: EPROTO if the ring
- * holds nonsense, ENOMEM. */
+ * 1 with `*data` malloc'd (NULL for none, and for want of memory), 0 if there is none, -1 with
+ * errno EPROTO if the ring holds nonsense. */
 int pf__results_take(struct pf__scoreboard *board, uint64_t tail, struct pf__record *record,
                      void **data);
 

@@ -98,8 +98,10 @@ void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat,
 void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
                               bool done)
 {
-    struct pf__task *task = seat->held.last;
-    if (task == NULL || task->seq != seq)
+    struct pf__task *task = seat->held.first;
+    while (task != NULL && task->seq != seq) /* it may have claimed the next one by now */
+        task = task->next;
+    if (task == NULL)
         return;
     if (!done) {
         seat->oversized = false;

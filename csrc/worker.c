@@ -85,7 +85,7 @@ int pf__worker_send(pf_worker *worker, uint16_t type, const void *data, size_t s
 {
     struct pf__frame frame;
     pf__frame_init(&frame, type, worker->seq, size);
-    return pf__channel_send(&worker->channel, &frame, data);
+    return pf__channel_send(&worker->channel, &frame, data, NULL, NULL);
 }
 
 int pf__worker_wait_pipes(pf_worker *worker, int for_reading)

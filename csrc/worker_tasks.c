@@ -125,7 +125,8 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
         if (frame.type == PF_FRAME_BODY && frame.seq == worker->seq && claim != NULL) {
             free(worker->body);
             worker->body = body;
-            worker->body_room = claim->size = (size_t)frame.size;
+            claim->size = (size_t)frame.size;
+            worker->body_room = body != NULL ? claim->size : 0;
             found = 1;
         } else {
             free(body);
@@ -264,7 +265,7 @@ static int put_result(pf_worker *worker, uint32_t outcome, const void *data, siz
     frame.flags = (uint16_t)outcome;
     frame.id = worker->id;
     frame.started = worker->started;
-    return pf__channel_send(&worker->channel, &frame, data) < 0 ? -1 : 1;
+    return pf__channel_send(&worker->channel, &frame, data, NULL, NULL) < 0 ? -1 : 1;
 }
 
 int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size)

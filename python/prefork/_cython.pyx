@@ -40,9 +40,14 @@ cdef int64_t nanoseconds(timeout) except -2:
 
 cdef tuple as_tuple(pf.pf_event *event):
     cdef bytes data = None
+    cdef uint32_t outcome = event.outcome
     if event.data != NULL:
-        data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
-    return (<int>event.type, event.outcome, event.task, event.slot, event.pid, event.status,
+        try:
+            data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
+        except MemoryError:
+            if outcome == pf.PF_OK:
+                outcome = pf.PF_ERROR
+    return (<int>event.type, outcome, event.task, event.slot, event.pid, event.status,
             event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory)
 
 
@@ -294,6 +299,8 @@ cdef class CoreWorker:
             if result == 1:
                 self.task = claim.id
                 self.lost = claim.lost
+                if claim.body == NULL and claim.size > 0:
+                    raise MemoryError(f"there is no room for {claim.size} bytes of arguments")
                 return PyBytes_FromStringAndSize(<char *>claim.body, claim.size)
             if result < 0 and errno == ESHUTDOWN:
                 return None

@@ -194,7 +194,9 @@ class Delivery:
             failed.__cause__ = failure
             return None, failed
         if outcome == _core.ERROR:
-            error, failure = self._decode(codec.decode_exception, data or b"")
+            if data is None:
+                return None, MemoryError(f"there is no room for what {task.name} has returned")
+            error, failure = self._decode(codec.decode_exception, data)
             if failure is None:
                 return None, error
             return None, TypeError(f"what {task.name} raised cannot be unpickled: {failure!r}")

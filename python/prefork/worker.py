@@ -139,10 +139,14 @@ def _serve(core: CoreWorker) -> int:
     present = inside.become(core)
     signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
     while True:
-        body = core.claim()
-        if body is None:
-            return 0
-        outcome, result = codec.run_call(body, core.call, present.announce)
+        try:
+            body = core.claim()
+        except MemoryError as error:
+            outcome, result = codec.ERROR, codec.encode_exception(error)
+        else:
+            if body is None:
+                return 0
+            outcome, result = codec.run_call(body, core.call, present.announce)
         present.call = None
         try:
             core.deliver(outcome, result)

@@ -121,7 +121,7 @@ static inline void side_bell(struct side_worker *worker)
 {
     struct pf__frame frame;
     pf__frame_init(&frame, PF_FRAME_BELL, 0, 0);
-    CHECK_EQ(pf__channel_send(&worker->channel, &frame, NULL), 0);
+    CHECK_EQ(pf__channel_send(&worker->channel, &frame, NULL, NULL, NULL), 0);
 }
 
 static inline void side_call_sleepers(struct side *side)

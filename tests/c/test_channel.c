@@ -32,9 +32,9 @@ TEST(small_frames_arrive_in_order)
     make_pair(&a, &b);
     CHECK_EQ(receive(&b, &frame, &body), 0);
     pf__frame_init(&frame, PF_FRAME_BELL, 0, 0);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), 0);
     pf__frame_init(&frame, PF_FRAME_BODY, 9, 5);
-    CHECK_EQ(pf__channel_send(&a, &frame, "hello"), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, "hello", NULL, NULL), 0);
     CHECK(!pf__channel_wants_write(&a));
     CHECK_EQ(pf__channel_pending(&b), 2 * sizeof frame + 5);
     CHECK_EQ(receive(&b, &frame, &body), 1);
@@ -59,10 +59,10 @@ TEST(short_writes_are_queued_and_keep_their_order)
     for (int i = 0; i < SIZE; i++)
         large[i] = (unsigned char)(i * 7);
     pf__frame_init(&frame, PF_FRAME_BODY, 1, SIZE);
-    CHECK_EQ(pf__channel_send(&a, &frame, large), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, large, NULL, NULL), 0);
     CHECK(pf__channel_wants_write(&a));
     pf__frame_init(&frame, PF_FRAME_BELL, 2, 0);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), 0);
     CHECK_EQ(pf__channel_flush(&a), 2);
     int got;
     while ((got = receive(&b, &frame, &body)) == 0)
@@ -89,7 +89,7 @@ TEST(a_full_pipe_splits_a_header)
     int sent = 0;
     for (; sent < 2000; sent++) {
         pf__frame_init(&frame, PF_FRAME_BELL, (uint64_t)sent, 0);
-        CHECK_EQ(pf__channel_send(&a, &frame, NULL), 0);
+        CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), 0);
     }
     CHECK(pf__channel_wants_write(&a));
     for (int i = 0; i < sent;) {
@@ -111,7 +111,7 @@ TEST(a_budget_ends_in_the_middle_of_a_frame)
     unsigned char *body;
     make_pair(&a, &b);
     pf__frame_init(&frame, PF_FRAME_BODY, 3, 10);
-    CHECK_EQ(pf__channel_send(&a, &frame, "0123456789"), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, "0123456789", NULL, NULL), 0);
     for (size_t i = 0; i < sizeof frame + 10; i++) {
         size_t budget = 1;
         int got = pf__channel_receive(&b, &frame, &body, &budget);
@@ -133,7 +133,7 @@ TEST(no_sigpipe_though_it_is_at_its_default)
     make_pair(&a, &b);
     pf__channel_close(&b);
     pf__frame_init(&frame, PF_FRAME_BELL, 0, 0);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), -1);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), -1);
     CHECK_EQ(errno, EPIPE);
     sigpending(&pending);
     CHECK(!sigismember(&pending, SIGPIPE));
@@ -162,7 +162,7 @@ TEST(a_foreign_sigpipe_stays_pending)
     make_pair(&a, &b);
     pf__channel_close(&b);
     pf__frame_init(&frame, PF_FRAME_BELL, 0, 0);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), -1);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), -1);
     CHECK_EQ(pipes, 0);
     sigprocmask(SIG_SETMASK, &before, NULL);
     CHECK_EQ(pipes, 1);
@@ -176,13 +176,13 @@ TEST(end_of_file_and_nonsense)
     unsigned char *body, junk[64];
     make_pair(&a, &b);
     pf__frame_init(&frame, PF_FRAME_UP, 0, 0);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), 0);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), 0);
     close(a.out);
     a.out = -1;
     CHECK_EQ(receive(&b, &frame, &body), 1); /* what was sent before the end still counts */
     CHECK_EQ(receive(&b, &frame, &body), -1);
     CHECK_EQ(errno, EPIPE);
-    CHECK_EQ(pf__channel_send(&a, &frame, NULL), -1);
+    CHECK_EQ(pf__channel_send(&a, &frame, NULL, NULL, NULL), -1);
     CHECK_EQ(errno, EPIPE);
     memset(junk, 0x5a, sizeof junk);
     CHECK_EQ(write(b.out, junk, sizeof junk), sizeof junk);
@@ -191,4 +191,45 @@ TEST(end_of_file_and_nonsense)
     pf__channel_close(&a);
     pf__channel_close(&b);
     CHECK_EQ(pf__channel_pending(&b), 0);
+}
+
+static int returned;
+
+static void count(void *owner)
+{
+    CHECK(owner == &returned);
+    returned++;
+}
+
+TEST(a_body_is_given_back_once_however_it_goes)
+{
+    enum { SIZE = 300000 };
+    static const unsigned char large[SIZE];
+    struct pf__channel a, b;
+    struct pf__frame frame;
+    unsigned char *body;
+    make_pair(&a, &b);
+    CHECK(fcntl(a.out, F_SETPIPE_SZ, 4096) >= 4096);
+    pf__frame_init(&frame, PF_FRAME_BODY, 1, 5);
+    CHECK_EQ(pf__channel_send(&a, &frame, "hello", count, &returned), 0);
+    CHECK_EQ(returned, 1); /* the pipe has it */
+    pf__frame_init(&frame, PF_FRAME_BODY, 2, SIZE);
+    CHECK_EQ(pf__channel_send(&a, &frame, large, count, &returned), 0);
+    CHECK_EQ(receive(&b, &frame, &body), 1);
+    free(body);
+    while (receive(&b, &frame, &body) == 0) {
+        CHECK_EQ(returned, 1); /* it is being sent */
+        CHECK(pf__channel_flush(&a) >= 0);
+    }
+    CHECK(frame.seq == 2 && memcmp(body, large, SIZE) == 0);
+    free(body);
+    CHECK_EQ(returned, 2);
+    pf__frame_init(&frame, PF_FRAME_BODY, 3, SIZE);
+    CHECK_EQ(pf__channel_send(&a, &frame, large, count, &returned), 0);
+    CHECK_EQ(returned, 2);
+    pf__channel_close(&a); /* with the rest still queued */
+    CHECK_EQ(returned, 3);
+    CHECK_EQ(pf__channel_send(&a, &frame, large, count, &returned), -1);
+    CHECK_EQ(returned, 4);
+    pf__channel_close(&b);
 }

@@ -156,7 +156,7 @@ TEST(an_exit_is_reported_and_reaped_only_when_acknowledged)
     atomic_store(&birth.board.segment->control, PF_CTL_RETIRE);
     struct pf__frame bell;
     pf__frame_init(&bell, PF_FRAME_BELL, 0, 0);
-    CHECK_EQ(pf__channel_send(&birth.channel, &bell, NULL), 0);
+    CHECK_EQ(pf__channel_send(&birth.channel, &bell, NULL, NULL, NULL), 0);
     struct pf__message message = hear(control);
     CHECK_EQ(message.type, PF_MESSAGE_EXITED);
     CHECK(message.pid == pid && message.slot == 3 && message.generation == 4);
