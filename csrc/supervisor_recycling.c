@@ -7,6 +7,7 @@
 #include "supervisor_parts.h"
 
 enum { SAMPLE_EVERY = 100, PER_MILLE = 1000 }; /* ms */
+enum { BIRTHS = 3 };                           /* that a successor may take */
 
 /* ---- what a worker may have ---------------------------------------------------------------- */
 
@@ -59,7 +60,16 @@ static void spend(struct pf__supervisor *sup, struct pf__seat *seat, enum pf__sp
     if (seat->spent == PF_NOT_SPENT)
         sup->spent++;
     seat->spent = why;
+    if (why == PF_SPENT)
+        pf__timer_set(&sup->timers, &seat->age,
+                      sup->now + SAMPLE_EVERY * millisecond + BIRTHS * sup->birth);
     pf__spares_take_turns(sup);
+}
+
+static void succeed(struct pf__supervisor *sup, struct pf__seat *seat)
+{
+    seat->succeeded = true;
+    pf__seat_retire(sup, seat);
 }
 
 void pf__seat_claimed(struct pf__supervisor *sup, struct pf__seat *seat)
@@ -74,9 +84,16 @@ void pf__seat_claimed(struct pf__supervisor *sup, struct pf__seat *seat)
         spend(sup, seat, PF_SPENT_SOON);
 }
 
+/* It is old; or it is spent, and no spare was ready for so long that it goes before there is one.
+ * Only where none can be born it stays, being better than none. */
 void pf__seat_aged(struct pf__supervisor *sup, struct pf__seat *seat)
 {
-    spend(sup, seat, PF_SPENT);
+    if (seat->spent != PF_SPENT)
+        spend(sup, seat, PF_SPENT);
+    else if (sup->failures == 0 && sup->can_spawn)
+        succeed(sup, seat);
+    else
+        pf__timer_set(&sup->timers, &seat->age, sup->now + SAMPLE_EVERY * millisecond);
 }
 
 void pf__supervisor_sample_later(struct pf__supervisor *sup)
@@ -119,7 +136,7 @@ void pf__supervisor_memory(struct pf__supervisor *sup, struct pf__seat *seat, ui
 
 uint32_t pf__supervisor_ahead(uint32_t workers)
 {
-    return (workers + 3) / 4;
+    return (workers + 1) / 2;
 }
 
 uint32_t pf__supervisor_successors(const struct pf__supervisor *sup)
@@ -168,8 +185,7 @@ void pf__spares_take_turns(struct pf__supervisor *sup)
     for (uint32_t i = 0; i < sup->seat_count && ready > 0; i++) {
         struct pf__seat *seat = sup->seats[i];
         if (seat->spent == PF_SPENT) {
-            seat->succeeded = true;
-            pf__seat_retire(sup, seat);
+            succeed(sup, seat);
             ready--;
         }
     }

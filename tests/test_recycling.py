@@ -50,6 +50,37 @@ def test_a_worker_that_has_grown_is_replaced_after_its_task(pool, gate, caplog):
     assert re.search(rf"worker {grown} .* exited with code 0; it had \d{{6}} KiB", caplog.text)
 
 
+def wait_if_successor(gate_path, log):
+    note(log)
+    if len(lines(log)) > 1:
+        hold(gate_path)
+
+
+def test_a_worker_that_has_grown_does_not_wait_for_ever_for_its_successor(pool, gate, tmp_path):
+    setup = (gate.path, str(tmp_path / "started"))
+    one = pool(1, max_memory_per_child=100 * MIB, initializer=wait_if_successor, initargs=setup)
+    grown = one.apply(keep, (150,))
+    gate.arrived()
+    eventually(lambda: grown not in pids(one), one)
+    behind = one.apply_async(square, (4,))
+    gate.open()
+    assert behind.get() == 16
+
+
+def fail_if_successor(log):
+    note(log)
+    assert len(lines(log)) == 1
+
+
+def test_a_worker_that_has_grown_stays_while_no_successor_can_be_born(pool, tmp_path):
+    log = str(tmp_path / "started")
+    one = pool(1, max_memory_per_child=100 * MIB, initializer=fail_if_successor, initargs=(log,))
+    grown = one.apply(keep, (150,))
+    eventually(lambda: len(lines(log)) > 4, one)
+    assert one.apply(pid_of_worker) == grown
+    assert one.state == "running"
+
+
 def test_a_task_that_takes_far_too_much_is_lost_and_says_why(pool):
     one = pool(2, memory_limit=250 * MIB, putlocks=False)
     task = one.apply_async(keep_and_wait, (300,))
@@ -99,6 +130,7 @@ def test_a_worker_that_is_old_is_replaced_also_when_idle(pool):
     first = pids(one)
     eventually(lambda: full(one, 2) and not first & pids(one), one)
     assert one.stats["tasks_lost"] == one.stats["zygotes_lost"] == 0
+    assert one.stats["workers_replaced"] >= 2
 
 
 def test_nothing_is_lost_or_done_twice_while_all_grow_old(pool):

@@ -89,6 +89,9 @@ def test_a_pool_cannot_shrink_below_nothing_nor_grow_without_end(pool):
         one.shrink(2)
     with pytest.raises(ValueError, match="workers"):
         one.grow(10_000)
+    for resize in (one.grow, one.shrink):
+        with pytest.raises(ValueError, match="at least 0"):
+            resize(-1)
     assert one.limit == 1
 
 

@@ -17,9 +17,9 @@ class Worker:
     """One worker process, as `TaskPool.workers` shows it."""
 
     slot: int  #: its place in the pool, from 0
-    pid: int  #: 0 while it is being forked
+    pid: int | None  #: None while it is being forked
     generation: int  #: the how-manieth process of this pool it is
-    state: str  #: spawning, starting, idle, running, retiring or ending
+    state: str  #: spawning, starting, idle, running, retiring, spare (a successor) or ending
     task: str | int | None  #: the id of the task it runs
     since: float  #: when that task began, or the worker was spawned (time.monotonic())
     tasks_done: int
@@ -34,7 +34,7 @@ def workers_of(pool: TaskPool) -> list[Worker]:
         found.append(
             Worker(
                 slot=slot,
-                pid=pid,
+                pid=pid or None,
                 generation=generation,
                 state=_core.WORKER_STATES[state],
                 task=None if task is None else task.id,
@@ -51,7 +51,7 @@ def info_of(pool: TaskPool) -> dict[str, Any]:
     return {
         "implementation": f"{type(pool).__module__}:{type(pool).__qualname__}",
         "max-concurrency": pool.limit,
-        "processes": [worker.pid for worker in workers_of(pool)] if pool._started else [],
+        "processes": [w.pid for w in workers_of(pool) if w.pid] if pool._started else [],
         "max-tasks-per-child": pool._recycling.tasks or "N/A",
         "put-guarded-by-semaphore": pool.putlocks,
         "timeouts": (pool._soft_timeout or 0, pool._timeout or 0),

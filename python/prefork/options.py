@@ -62,6 +62,14 @@ def checked_count(name: str, count: int | None, bound: int = 1 << 32) -> int | N
     return count
 
 
+def not_negative(count: int) -> int:
+    """Raises TypeError for what is no integer, ValueError below 0."""
+    count = operator.index(count)
+    if count < 0:
+        raise ValueError(f"count must be at least 0, not {count}")
+    return count
+
+
 def checked_retries(on_lost: str, retries: int) -> int:
     """How often a lost task is called again. Raises ValueError, and TypeError for no integer."""
     if on_lost not in ("fail", "retry"):

@@ -37,6 +37,7 @@ from .options import (
     check_seconds,
     checked_limit,
     checked_retries,
+    not_negative,
     unknown_option,
 )
 from .semaphore import Semaphore
@@ -62,8 +63,10 @@ class TaskPool(Lifecycle):
     forked ahead, after `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which
     it was seen with more than `max_memory_per_child` KiB of memory of its own (looked at ten times
     a second while it works); each up to the share `recycle_jitter` earlier, at random, so that
-    workers do not end together. `memory_limit`: KiB above which its task is lost with OutOfMemory,
-    and it is killed. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
+    workers do not end together. One that is spent by age or memory goes on until its successor is
+    up, or three times as long as that took the last time. `memory_limit`: KiB above which, seen as
+    often, its task is lost with OutOfMemory, and it is killed. Its own is anonymous memory of this
+    process alone: neither shared memory, nor what its subprocesses have. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
     and `release()`, and is released exactly once for every task of `apply_async`, also for one
     that did not wait for it (then whoever called has acquired it). `start_method`: "fork" or
     "exec". `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
@@ -340,12 +343,13 @@ class TaskPool(Lifecycle):
     # ---- size --------------------------------------------------------------------------------
 
     def grow(self, count: int = 1) -> None:
-        """Have `count` more workers, at once."""
-        self._resize(self.limit + count)
+        """Have `count` more workers, at once. Raises ValueError for less than 0 or too many."""
+        self._resize(self.limit + not_negative(count))
 
     def shrink(self, count: int = 1) -> None:
-        """Have `count` fewer; busy ones end after their task. Raises ValueError below 0."""
-        self._resize(self.limit - count)
+        """Have `count` fewer; busy ones end after their task. Raises ValueError for less than 0,
+        or for more than there are."""
+        self._resize(self.limit - not_negative(count))
 
     def _resize(self, limit: int) -> None:
         self._check_usable()
