@@ -36,9 +36,7 @@ def stops_itself_and_is_killed(stage: Stage) -> None:
 
 
 def stopped(stage: Stage) -> int:
-    pid = int(
-        eventually(lambda: os.path.exists(stage.path("pid")) and open(stage.path("pid")).read())
-    )
+    pid = int(eventually(lambda: os.path.exists(stage.path("pid")) and open(stage.path("pid")).read()))
     eventually(lambda: open(f"/proc/{pid}/stat").read().rpartition(") ")[2][0] == "T")
     return pid
 

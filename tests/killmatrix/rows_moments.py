@@ -158,7 +158,9 @@ def end_in_initializer(path: str, how: str, count: int) -> None:
 
 def initializer_ends(name: str, how: str) -> None:
     def scenario(stage: Stage) -> None:
-        stage.start(initializer=end_in_initializer, initargs=(stage.path("initialized"), how, 2))
+        stage.start(
+            initializer=end_in_initializer, initargs=(stage.path("initialized"), how, 2)
+        )
         stage.others()
 
     scenario.__name__, scenario.__module__ = name, __name__

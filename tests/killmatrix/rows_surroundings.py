@@ -167,9 +167,7 @@ def out_of_descriptors_while_a_worker_dies(stage: Stage) -> None:
     stage.start()
     pids = stage.idle()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), most[1])
-    )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), most[1]))
     try:
         stage.kill(min(pids))
         if stage.strict:

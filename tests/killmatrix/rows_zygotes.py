@@ -15,9 +15,7 @@ from .stage import Stage, check
 
 ZYGOTE, GROUP = "zygote: ", "process group: "
 NEEDS = ("zygote",)
-WITH_ZYGOTE = Expect(
-    "WorkerKilled", {"zygote_lost": True, "signal": 9}, "went down with its zygote"
-)
+WITH_ZYGOTE = Expect("WorkerKilled", {"zygote_lost": True, "signal": 9}, "went down with its zygote")
 
 
 def both(stage: Stage) -> tuple[int, int]:
