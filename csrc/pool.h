@@ -6,7 +6,8 @@
  *   pool_orders.c    carries out what the supervisor orders; gives events
  *   pool_children.c  worker processes as the application sees them: birth and death
  *   pool_traffic.c   what goes between: frames, results out of rings
- *   pool_zygotes.c   zygotes: birth, requests, death, the standby's turn
+ *   pool_zygotes.c   zygotes: birth, requests, answers
+ *   pool_zygotes_end.c  their end, and the standby's turn
  *   pool_atfork.c    every pool is dead in a forked copy of the application
  *   driver.c         the C thread that drives while nobody else does
  *
@@ -45,6 +46,7 @@ struct pf__zygote {
     int control, watch; /* -1 when closed or not to be had */
     pid_t pid;          /* 0 until a standby has reported its own */
     uint32_t children;  /* workers that came from it and are not buried */
+    int64_t heard;      /* when it last said something */
     pid_t *unreaped;    /* exits to acknowledge, for which its socket had no room */
     uint32_t unreaped_count, unreaped_room;
 };
@@ -56,7 +58,7 @@ struct pf__child {        /* one seat's present process */
     struct pf__crashlog crash;
     const struct pf__crashlog *left; /* while it is buried: what its crash log says */
     struct pf__channel channel;
-    struct pf__timer timer; /* the zygote's word on an exit that was seen is overdue */
+    struct pf__timer timer; /* the zygote's word on its birth, or on an exit, is overdue */
     uint64_t generation;
     int64_t since;
     pid_t pid;
@@ -156,11 +158,19 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child);
 void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget);
 
 /* pool_zygotes.c */
+static const int64_t PF_STANDBY_INTERVAL = 1000000000; /* ns between attempts at one */
+struct pf__zygote *pf__zygote_with_role(const pf_pool *pool, enum pf__zygote_role role);
 struct pf__zygote *pf__zygote_active(const pf_pool *pool);
+void pf__zygote_activate(pf_pool *pool, struct pf__zygote *zygote);
 void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch);
 void pf__zygote_reap(struct pf__zygote *zygote, pid_t pid);
 void pf__zygotes_flush(pf_pool *pool);
 void pf__zygote_want_standby(pf_pool *pool);
+
+/* pool_zygotes_end.c */
+void pf__zygote_died(pf_pool *pool, struct pf__zygote *zygote);
+/* It owes us a worker: 1 if it has been silent for so long that it was replaced. */
+int pf__zygote_is_mute(pf_pool *pool, struct pf__zygote *zygote);
 void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote);
 struct pf__zygote *pf__zygotes_release(pf_pool *pool); /* with the lock */
 void pf__zygotes_end(struct pf__zygote *zygotes);      /* waits for them, without it */

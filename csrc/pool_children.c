@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { RESULTS_SIZE = 1 << 16, READ_AT_ONCE = 1 << 20 };
-enum { STATUS_PATIENCE = 100000000, WATCH_INTERVAL = 10000000 }; /* ns */
+enum { STATUS_PATIENCE = 100000000, WATCH_INTERVAL = 10000000, BIRTH_LOOK = 1000000000 }; /* ns */
 
 struct pf__child *pf__child_new(uint32_t index)
 {
@@ -95,6 +95,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     }
     child->zygote = zygote;
     zygote->children++;
+    pf__timer_set(&pool->timers, &child->timer, pool->sup.now + BIRTH_LOOK);
     return 0;
 fail:;
     int error = errno;
@@ -129,6 +130,8 @@ void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
 void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
 {
     watch(pool, child, pid);
+    if (!child->exit_seen)
+        pf__timer_stop(&pool->timers, &child->timer);
     pf__supervisor_spawned(&pool->sup, &child->seat);
 }
 
@@ -249,12 +252,22 @@ static int is_gone(pid_t pid)
     return kill(pid, 0) < 0 && errno == ESRCH;
 }
 
+/* Nobody has said that it is born. */
+static void is_overdue(pf_pool *pool, struct pf__child *child)
+{
+    if (!pf__zygote_is_mute(pool, child->zygote))
+        pf__timer_set(&pool->timers, &child->timer, pool->sup.now + BIRTH_LOOK);
+}
+
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer)
 {
     struct pf__child *child =
         (struct pf__child *)(void *)((char *)timer - offsetof(struct pf__child, timer));
+    struct pf__zygote *zygote = child->zygote;
     if (child->exit_seen)
         bury(pool, child);
+    else if (child->seat.state == PF_SEAT_SPAWNING && zygote->role != PF_ZYGOTE_DEAD)
+        is_overdue(pool, child);
     else if (child->pid > 0 && is_gone(child->pid))
         exit_seen(pool, child);
     else /* its zygote is dead and there is no pidfd: nothing to do but ask */

@@ -1,4 +1,4 @@
-/* The zygotes of a pool: how one is born, asked, lost and replaced by its standby. */
+/* The zygotes of a pool: how one is born, and what goes to and fro. */
 #define _GNU_SOURCE
 #include "control.h"
 #include "platform.h"
@@ -12,9 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { STANDBY_INTERVAL = 1000000000 }; /* ns */
-
-static struct pf__zygote *with_role(const pf_pool *pool, enum pf__zygote_role role)
+struct pf__zygote *pf__zygote_with_role(const pf_pool *pool, enum pf__zygote_role role)
 {
     for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next)
         if (zygote->role == role)
@@ -24,7 +22,7 @@ static struct pf__zygote *with_role(const pf_pool *pool, enum pf__zygote_role ro
 
 struct pf__zygote *pf__zygote_active(const pf_pool *pool)
 {
-    return with_role(pool, PF_ZYGOTE_ACTIVE);
+    return pf__zygote_with_role(pool, PF_ZYGOTE_ACTIVE);
 }
 
 static struct pf__zygote *add(pf_pool *pool, enum pf__zygote_role role, int control)
@@ -36,6 +34,7 @@ static struct pf__zygote *add(pf_pool *pool, enum pf__zygote_role role, int cont
     zygote->serial = ++pool->serial;
     zygote->control = control;
     zygote->watch = -1;
+    zygote->heard = pool->sup.now;
     if (fcntl(control, F_SETFL, O_NONBLOCK) < 0 ||
         pf__poll_add(pool->poll, control, PF_POLL_READ, pf__key(PF_KEY_ZYGOTE, 0, zygote->serial)) <
             0) {
@@ -56,25 +55,6 @@ static void watch(pf_pool *pool, struct pf__zygote *zygote, pid_t pid)
     if (zygote->watch >= 0)
         (void)pf__poll_add(pool->poll, zygote->watch, PF_POLL_READ,
                            pf__key(PF_KEY_ZYGOTE_EXIT, 0, zygote->serial));
-}
-
-static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
-{
-    if (zygote->control >= 0) {
-        (void)pf__poll_remove(pool->poll, zygote->control);
-        close(zygote->control);
-    }
-    if (zygote->watch >= 0)
-        (void)pf__poll_remove(pool->poll, zygote->watch); /* open still: by it we reap */
-    zygote->control = -1;
-}
-
-static void drop(struct pf__zygote *zygote)
-{
-    if (zygote->watch >= 0)
-        close(zygote->watch);
-    free(zygote->unreaped);
-    free(zygote);
 }
 
 /* ---- birth --------------------------------------------------------------------------------- */
@@ -129,7 +109,7 @@ int pf_pool_zygote_prepare(pf_pool *pool)
     return ends[1];
 }
 
-static void make_active(pf_pool *pool, struct pf__zygote *zygote)
+void pf__zygote_activate(pf_pool *pool, struct pf__zygote *zygote)
 {
     zygote->role = PF_ZYGOTE_ACTIVE;
     pool->sup.can_spawn = true;
@@ -142,9 +122,9 @@ static void make_active(pf_pool *pool, struct pf__zygote *zygote)
 void pf__zygote_want_standby(pf_pool *pool)
 {
     struct pf__zygote *active = pf__zygote_active(pool);
-    if (active != NULL && with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&
+    if (active != NULL && pf__zygote_with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&
         ask_standby(pool, active) < 0)
-        pf__timer_set(&pool->timers, &pool->standby_timer, pool->sup.now + STANDBY_INTERVAL);
+        pf__timer_set(&pool->timers, &pool->standby_timer, pool->sup.now + PF_STANDBY_INTERVAL);
 }
 
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
@@ -163,7 +143,7 @@ int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
             if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
                 old->role = PF_ZYGOTE_OLD;
         watch(pool, newborn, pid);
-        make_active(pool, newborn);
+        pf__zygote_activate(pool, newborn);
         if (pool->started)
             pf__supervisor_renew(&pool->sup);
         pool->started = 1;
@@ -190,7 +170,7 @@ static struct pf__zygote *by_serial(const pf_pool *pool, uint64_t serial)
 
 static void standby_reported(pf_pool *pool, const struct pf__message *message)
 {
-    struct pf__zygote *standby = with_role(pool, PF_ZYGOTE_STANDBY);
+    struct pf__zygote *standby = pf__zygote_with_role(pool, PF_ZYGOTE_STANDBY);
     if (standby == NULL || standby->pid != 0 || message->type != PF_MESSAGE_SPAWNED)
         return; /* it could not be forked: its socket ends, and another is asked for */
     watch(pool, standby, message->pid);
@@ -256,66 +236,6 @@ void pf__zygotes_flush(pf_pool *pool)
             send_reaps(zygote);
 }
 
-/* ---- death --------------------------------------------------------------------------------- */
-
-/* Its workers die with it, by the kernel's hand; each is settled when its own end is confirmed. */
-static void children_of_dead(pf_pool *pool, struct pf__zygote *zygote)
-{
-    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
-        struct pf__child *child = (struct pf__child *)pool->seats[i];
-        if (child->zygote != zygote || child->seat.state == PF_SEAT_VACANT)
-            continue;
-        pf__child_learn_pid(pool, child);
-        if (child->pid == 0) {
-            /* First this, then the pid: one that is being born now has either said its pid or will
-             * claim nothing. */
-            atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
-            pf__child_learn_pid(pool, child);
-        }
-        if (child->pid == 0) {
-            /* A spawn in flight is void. Should it have been born, it found its zygote gone. */
-            pf__child_not_spawned(pool, child, ENETDOWN);
-        } else if (child->exit_seen || child->watch < 0) {
-            pf__timer_set(&pool->timers, &child->timer, pool->sup.now);
-        }
-    }
-}
-
-static void promote(pf_pool *pool, pf_event *event)
-{
-    struct pf__zygote *standby = with_role(pool, PF_ZYGOTE_STANDBY);
-    pool->counts.zygote = pool->counts.standby = 0;
-    pool->sup.can_spawn = false;
-    if (standby == NULL)
-        return;
-    make_active(pool, standby);
-    event->status = standby->pid;
-}
-
-static void died(pf_pool *pool, struct pf__zygote *zygote)
-{
-    enum pf__zygote_role role = zygote->role;
-    if (role == PF_ZYGOTE_DEAD)
-        return;
-    zygote->role = PF_ZYGOTE_DEAD;
-    close_ends(pool, zygote);
-    if (zygote->pid > 0)
-        (void)pf__process_reap(zygote->watch, zygote->pid, 1);
-    pf_event event = {.type = PF_EVENT_ZYGOTE_LOST, .pid = zygote->pid};
-    if (role == PF_ZYGOTE_ACTIVE) {
-        pool->counts.zygotes_lost++;
-        promote(pool, &event);
-        pf__pool_event(pool, &event);
-        children_of_dead(pool, zygote);
-    } else if (role == PF_ZYGOTE_STANDBY) {
-        pool->counts.standby = 0;
-        pf__timer_set(&pool->timers, &pool->standby_timer,
-                      pool->sup.now + (zygote->pid != 0 ? 0 : STANDBY_INTERVAL));
-    } else {
-        children_of_dead(pool, zygote);
-    }
-}
-
 void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
 {
     struct pf__zygote *zygote = by_serial(pool, serial);
@@ -327,6 +247,7 @@ void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
     while ((count = pf__control_receive(zygote->control, &message, fds)) >= 0) {
         while (count > 0)
             close(fds[--count]);
+        zygote->heard = pool->sup.now;
         take_message(pool, zygote, &message);
         if (zygote->control < 0)
             break;
@@ -335,63 +256,8 @@ void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
         /* The socket can end before the process does; a zygote that speaks no more is of no use. */
         if (zygote->pid > 0)
             (void)pf__process_signal(zygote->watch, zygote->pid, SIGKILL);
-        died(pool, zygote);
+        pf__zygote_died(pool, zygote);
     }
     zygote->children--;
     pf__zygote_let_go(pool, zygote);
-}
-
-/* An old or dead zygote goes when its last worker has gone. */
-void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote)
-{
-    if (zygote->children > 0 || (zygote->role != PF_ZYGOTE_OLD && zygote->role != PF_ZYGOTE_DEAD))
-        return;
-    int alive = zygote->role == PF_ZYGOTE_OLD;
-    close_ends(pool, zygote);
-    if (alive && zygote->pid > 0)
-        (void)pf__process_reap(zygote->watch, zygote->pid, 1); /* without workers it ends at once */
-    for (struct pf__zygote **link = &pool->zygotes; *link != NULL; link = &(*link)->next)
-        if (*link == zygote) {
-            *link = zygote->next;
-            break;
-        }
-    drop(zygote);
-}
-
-static int ended_within(const struct pf__zygote *zygote, int64_t ns)
-{
-    const struct timespec pause = {0, 1000000};
-    int64_t until = pf__now() + ns;
-    while (!pf__process_reap(zygote->watch, zygote->pid, 0)) {
-        if (pf__now() > until)
-            return 0;
-        nanosleep(&pause, NULL);
-    }
-    return 1;
-}
-
-/* The end of the pool: each zygote sees its socket close, kills its workers and ends. */
-struct pf__zygote *pf__zygotes_release(pf_pool *pool)
-{
-    struct pf__zygote *zygotes = pool->zygotes;
-    for (struct pf__zygote *zygote = zygotes; zygote != NULL; zygote = zygote->next)
-        close_ends(pool, zygote);
-    for (uint32_t i = 0; i < pool->sup.seat_count; i++)
-        ((struct pf__child *)pool->seats[i])->zygote = NULL;
-    pool->zygotes = NULL;
-    return zygotes;
-}
-
-void pf__zygotes_end(struct pf__zygote *zygotes)
-{
-    while (zygotes != NULL) {
-        struct pf__zygote *zygote = zygotes;
-        zygotes = zygote->next;
-        if (zygote->role != PF_ZYGOTE_DEAD && zygote->pid > 0 &&
-            !ended_within(zygote, 2000000000)) {
-            kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */
-            (void)ended_within(zygote, 2000000000);
-        }
-        drop(zygote);
-    }
 }

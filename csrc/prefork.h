@@ -46,7 +46,8 @@ typedef enum {
     PF_EVENT_WORKER_EXITED, /* slot, pid, status as of waitpid, outcome: enum pf_exit */
     PF_EVENT_WORKER_FAILED, /* a worker's initializer raised: slot, pid, data: what it raised */
     PF_EVENT_SPAWN_FAILED,  /* status: errno of the fork; it will be tried again */
-    PF_EVENT_ZYGOTE_LOST,   /* pid; status: the pid of the zygote that took over, 0 if none */
+    PF_EVENT_ZYGOTE_LOST,   /* pid; status: the pid of the zygote that took over, 0 if none;
+                               outcome: 1 if it did not die, but does not answer */
     PF_EVENT_OUTSIDER       /* a worker broke the protocol and is killed: slot, pid */
 } pf_event_type;
 

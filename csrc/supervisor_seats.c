@@ -128,6 +128,8 @@ void pf__supervisor_renew(struct pf__supervisor *sup)
 
 void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
 {
+    if (seat->state != PF_SEAT_SPAWNING) /* it was given up waiting for that word */
+        return;
     seat->state = seat->up_early ? PF_SEAT_UP : PF_SEAT_STARTING;
     sup->spawning--;
     if (seat->killed && !seat->up_early)

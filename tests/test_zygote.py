@@ -9,7 +9,17 @@ import signal
 import pytest
 
 import prefork
-from helpers import alive, descriptors, eventually, full, hold, parent_of, pid_of_worker, square
+from helpers import (
+    alive,
+    descriptors,
+    eventually,
+    full,
+    hold,
+    parent_of,
+    pid_of_worker,
+    pids,
+    square,
+)
 
 
 def standing_by(pool):
@@ -206,6 +216,28 @@ def test_what_a_zygote_was_asked_and_did_not_do_the_standby_does(pool):
     eventually(lambda: full(one, 3), one)
     assert one.stats["zygote"] == standby
     assert {parent_of(worker.pid) for worker in one.workers} == {standby}
+
+
+def test_a_zygote_that_does_not_answer_is_replaced_and_kills_nobody(pool, gate, caplog):
+    one = pool(2, putlocks=False)
+    held = one.apply_async(hold, (gate.path,))
+    (pid,) = gate.arrived()
+    standby, zygote = standing_by(one), one.stats["zygote"]
+    os.kill(zygote, signal.SIGSTOP)
+    (idle,) = pids(one) - {pid}
+    os.kill(idle, signal.SIGKILL)
+    tasks = [one.apply_async(pid_of_worker) for _ in range(5)]
+    (successor,) = {task.get() for task in tasks}
+    assert parent_of(successor) == standby
+    assert parent_of(pid) == zygote
+    assert (one.stats["zygote"], one.stats["zygotes_lost"]) == (standby, 1)
+    assert f"zygote {zygote} does not answer; zygote {standby} has taken over" in caplog.text
+    gate.open()
+    assert held.get() == pid
+    standing_by(one)
+    one.restart()
+    eventually(lambda: not alive(zygote) and full(one, 2), one)
+    assert one.stats["tasks_lost"] == 0
 
 
 def test_a_stopped_zygote_does_not_keep_a_limit_from_killing(pool, gate):

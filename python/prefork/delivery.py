@@ -270,7 +270,10 @@ class Delivery:
 
     def _zygote_lost(self, event: Event) -> None:
         if event[5]:
-            self._pool.logger.error("zygote %d died; zygote %d has taken over", event[4], event[5])
+            what = "does not answer" if event[1] else "died"
+            self._pool.logger.error(
+                "zygote %d %s; zygote %d has taken over", event[4], what, event[5]
+            )
             return
         self._pool.logger.error("zygote %d died, and there is no standby", event[4])
         if self._pool._core.describe()["zygote"]:
