@@ -114,6 +114,10 @@ static ssize_t write_some(int out, const struct pf__outgoing *item)
 
 int pf__channel_flush(struct pf__channel *channel)
 {
+    if (channel->first != NULL && channel->out < 0) {
+        errno = EPIPE;
+        return -1;
+    }
     while (channel->first != NULL) {
         struct pf__outgoing *item = channel->first;
         ssize_t n = write_some(channel->out, item);

@@ -65,17 +65,13 @@ int pf__control_receive(int fd, struct pf__message *message, int fds[PF_CONTROL_
     } while (got < 0 && errno == EINTR);
     if (got < 0)
         return -1;
-    if (got == 0) {
-        errno = EPIPE;
-        return -1;
-    }
     int count = take_descriptors(&packet, fds);
+    int whole = got == sizeof *message && !(packet.msg_flags & MSG_TRUNC);
     /* Out of descriptors the kernel delivers the message and drops what does not fit. */
-    if (packet.msg_flags & MSG_CTRUNC || got != sizeof *message) {
-        while (count > 0)
-            close(fds[--count]);
-        errno = got == sizeof *message ? EMFILE : EPROTO;
-        return -1;
-    }
-    return count;
+    if (whole && !(packet.msg_flags & MSG_CTRUNC))
+        return count;
+    while (count > 0)
+        close(fds[--count]);
+    errno = whole ? EMFILE : got == 0 ? EPIPE : EPROTO;
+    return -1;
 }

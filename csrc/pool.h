@@ -60,11 +60,13 @@ struct pf__child {        /* one seat's present process */
     struct pf__channel channel;
     struct pf__timer timer; /* the zygote's word on its birth, or on an exit, is overdue */
     uint64_t generation;
+    uint64_t needed; /* the newest sequence whose body it has asked for */
     int64_t since;
     pid_t pid;
     uint64_t peak_rss;
     int watch; /* its exit; -1 if it cannot be watched */
     int status, status_known, exit_seen, zygote_lost;
+    int reported;     /* how its initializer ended */
     int watching_out; /* its pipe is watched for room */
 };
 
@@ -152,7 +154,8 @@ void pf__child_close(pf_pool *pool, struct pf__child *child);
 int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq);
 void pf__job_free(struct pf__job *job); /* at once, or when no channel needs its body any more */
 void pf__child_flush(pf_pool *pool, struct pf__child *child);
-int pf__child_revoke(struct pf__child *child, uint64_t seq); /* 1: its call will not begin */
+void pf__child_misbehaved(pf_pool *pool, struct pf__child *child); /* it is killed */
+int pf__child_revoke(struct pf__child *child, uint64_t seq);       /* 1: its call will not begin */
 void pf__child_look(pf_pool *pool, struct pf__child *child);
 void pf__child_drain(pf_pool *pool, struct pf__child *child);
 void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget);

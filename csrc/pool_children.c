@@ -54,8 +54,9 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     child->pid = 0;
     child->watch = -1;
     child->status = -1;
-    child->peak_rss = 0;
-    child->status_known = child->exit_seen = child->zygote_lost = child->watching_out = 0;
+    child->peak_rss = child->needed = 0;
+    child->status_known = child->exit_seen = child->zygote_lost = 0;
+    child->watching_out = child->reported = 0;
     child->zygote = NULL;
     pool->counts.spawned++;
     if (zygote == NULL) {
@@ -108,6 +109,15 @@ fail:;
     return -1;
 }
 
+static void unwatch(pf_pool *pool, struct pf__child *child)
+{
+    if (child->watch >= 0) {
+        (void)pf__poll_remove(pool->poll, child->watch);
+        close(child->watch);
+        child->watch = -1;
+    }
+}
+
 static void watch(pf_pool *pool, struct pf__child *child, pid_t pid)
 {
     if (child->pid != 0)
@@ -119,7 +129,8 @@ static void watch(pf_pool *pool, struct pf__child *child, pid_t pid)
                            pf__key(PF_KEY_EXIT, child->seat.index, child->generation));
 }
 
-/* A newborn claims and speaks before the zygote's word of it is read, or if that never comes. */
+/* A newborn claims and speaks before the zygote's word of it is read, or if that never comes. What
+ * it says stands until then. */
 void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
 {
     pid_t pid = child->board.segment != NULL ? atomic_load(&child->board.segment->pid) : 0;
@@ -129,10 +140,19 @@ void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
 
 void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
 {
+    int lied = child->pid != 0 && child->pid != pid;
+    if (lied) {
+        unwatch(pool, child);
+        pf__timer_stop(&pool->timers, &child->timer);
+        child->pid = child->exit_seen = 0;
+        child->seat.up_early = false; /* what it was sent went to nobody, or to somebody else */
+    }
     watch(pool, child, pid);
     if (!child->exit_seen)
         pf__timer_stop(&pool->timers, &child->timer);
     pf__supervisor_spawned(&pool->sup, &child->seat);
+    if (lied)
+        pf__child_misbehaved(pool, child);
 }
 
 void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error)
@@ -154,11 +174,7 @@ void pf__child_close(pf_pool *pool, struct pf__child *child)
         (void)pf__poll_remove(pool->poll, child->channel.out);
     child->watching_out = 0;
     pf__channel_close(&child->channel);
-    if (child->watch >= 0) {
-        (void)pf__poll_remove(pool->poll, child->watch);
-        close(child->watch);
-        child->watch = -1;
-    }
+    unwatch(pool, child);
     pf__scoreboard_close(&child->board);
     pf__crashlog_close(&child->crash);
     pf__timer_stop(&pool->timers, &child->timer);
@@ -183,14 +199,12 @@ static void bury(pf_pool *pool, struct pf__child *child)
     if (child->channel.in >= 0)
         pf__child_drain_pipe(pool, child, pf__channel_pending(&child->channel));
     pf__pool_note_claims(pool);
-    for (struct pf__task *task = seat->held.first; task != NULL; task = task->next)
-        pf__ring_release(&pool->ring, task->seq, seat->index);
+    /* Also what it claimed and was settled since, for whoever has this index next does not know. */
+    pf__ring_release(&pool->ring, seat->index);
     pf__child_look(pool, child);
     uint64_t page = atomic_load_explicit(&child->board.segment->page, memory_order_acquire);
     atomic_fetch_and(&pool->ring.words->sleepers[seat->index / 64],
                      ~((uint64_t)1 << seat->index % 64));
-    /* A claim that was revoked is nobody's any more, but its slot may still be held. */
-    pf__ring_release(&pool->ring, pf__word_seq(page), seat->index);
     child->zygote_lost = zygote != NULL && zygote->role == PF_ZYGOTE_DEAD;
     pf_event event = pf__child_event(child, PF_EVENT_WORKER_EXITED);
     int in_order = child->status_known && child->status == 0;

@@ -130,6 +130,13 @@ static void expire(pf_pool *pool, struct pf__task *task)
         pf__supervisor_withdrawn(&pool->sup, task, PF_EXPIRED);
 }
 
+/* Whose pid is not known is not signalled: 0 would be ourselves and our family. */
+static void signal_child(const struct pf__child *child, int signal)
+{
+    if (child->pid > 0)
+        (void)pf__process_signal(child->watch, child->pid, signal);
+}
+
 static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task *task)
 {
     pf_event event = pf__child_event(child, PF_EVENT_SOFT_LIMIT);
@@ -137,7 +144,7 @@ static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task
     event.at = task->started;
     atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
     atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);
-    (void)pf__process_signal(child->watch, child->pid, PF_SOFT_SIGNAL);
+    signal_child(child, PF_SOFT_SIGNAL);
     pf__pool_event(pool, &event);
 }
 
@@ -181,9 +188,22 @@ static void sample(pf_pool *pool, struct pf__child *child)
                               pf__process_memory(child->pid, most == 0 ? limit : most));
 }
 
+/* A worker leaves a slot before it claims another: one that has not would keep the ring for itself.
+ */
+static void check_claim(pf_pool *pool, uint64_t word)
+{
+    if (pf__word_state(word) != PF_CLAIMED || pf__word_worker(word) >= pool->sup.seat_count)
+        return;
+    struct pf__child *child = (struct pf__child *)pool->seats[pf__word_worker(word)];
+    const struct pf__task *newest = child->seat.held.last;
+    if (newest != NULL && newest->seq > pf__word_seq(word))
+        pf__child_misbehaved(pool, child);
+}
+
 static void look_at_slot(pf_pool *pool, uint64_t seq)
 {
     uint64_t word = atomic_load_explicit(pf__ring_word(&pool->ring, seq), memory_order_acquire);
+    check_claim(pool, word);
     pf__supervisor_slot_seen(&pool->sup, seq, word);
 }
 
@@ -210,7 +230,7 @@ void pf__pool_obey(pf_pool *pool)
             soften(pool, child, order.task);
             break;
         case PF_ORDER_ASK:
-            (void)pf__process_signal(child->watch, child->pid, PF_STACKS_SIGNAL);
+            signal_child(child, PF_STACKS_SIGNAL);
             break;
         case PF_ORDER_LOOK_ASKED:
             look_asked(pool, child, order.seq);
@@ -219,7 +239,7 @@ void pf__pool_obey(pf_pool *pool)
             condemn(pool, child, order.seq);
             break;
         case PF_ORDER_SIGNAL:
-            (void)pf__process_signal(child->watch, child->pid, order.signal);
+            signal_child(child, order.signal);
             break;
         case PF_ORDER_SAMPLE:
             sample(pool, child);

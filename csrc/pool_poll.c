@@ -134,7 +134,8 @@ static int something_waits(pf_pool *pool)
         return 1;
     for (uint32_t i = 0; i < sup->seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)sup->seats[i];
-        if (child->board.segment != NULL &&
+        /* Of one that is killed nothing is awaited but its end: its ring may hold nonsense. */
+        if (child->board.segment != NULL && !child->seat.killed &&
             (pf__results_pending(&child->board) || start_waits(child)))
             return 1;
     }

@@ -1,5 +1,6 @@
 /* What goes between the pool and a worker: frames both ways, results out of its ring. */
 #define _GNU_SOURCE
+#include "platform.h"
 #include "pool.h"
 
 #include <errno.h>
@@ -18,12 +19,28 @@ static void watch_room(pf_pool *pool, struct pf__child *child)
         child->watching_out = wants;
 }
 
+/* EPIPE: it is dying, and its exit will tell the rest; or it lives on and has closed its end. A
+ * pipe that nobody reads is always ready, and what is queued for it would keep us busy. */
+static void hang_up(pf_pool *pool, struct pf__child *child)
+{
+    if (errno != EPIPE || child->channel.out < 0)
+        return;
+    if (child->watching_out)
+        (void)pf__poll_remove(pool->poll, child->channel.out);
+    child->watching_out = 0;
+    close(child->channel.out);
+    child->channel.out = -1;
+}
+
 int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq)
 {
     struct pf__frame frame;
+    if (type == PF_FRAME_BELL && pf__channel_wants_write(&child->channel))
+        return 0; /* what is queued will wake it as well */
     pf__frame_init(&frame, type, seq, 0);
-    /* EPIPE: it is dying, and its exit will tell the rest. */
     int sent = pf__channel_send(&child->channel, &frame, NULL, NULL, NULL);
+    if (sent < 0)
+        hang_up(pool, child);
     watch_room(pool, child);
     return sent;
 }
@@ -48,18 +65,22 @@ static void send_job(pf_pool *pool, struct pf__child *child, struct pf__job *job
     pf__frame_init(&frame, PF_FRAME_BODY, job->task.seq, job->size);
     job->lent++;
     /* Not for want of a few bytes shall it wait for ever: the next worker may be sent it. */
-    if (pf__channel_send(&child->channel, &frame, job->body, give_back, job) < 0 && errno == ENOMEM)
-        pf__supervisor_kill(&pool->sup, &child->seat, SIGKILL);
+    if (pf__channel_send(&child->channel, &frame, job->body, give_back, job) < 0) {
+        if (errno == ENOMEM)
+            pf__supervisor_kill(&pool->sup, &child->seat, SIGKILL);
+        hang_up(pool, child);
+    }
     watch_room(pool, child);
 }
 
 void pf__child_flush(pf_pool *pool, struct pf__child *child)
 {
-    (void)pf__channel_flush(&child->channel); /* EPIPE: its exit will tell */
+    if (pf__channel_flush(&child->channel) < 0)
+        hang_up(pool, child);
     watch_room(pool, child);
 }
 
-static void misbehaved(pf_pool *pool, struct pf__child *child)
+void pf__child_misbehaved(pf_pool *pool, struct pf__child *child)
 {
     if (child->seat.killed)
         return;
@@ -76,7 +97,7 @@ static void take_result(pf_pool *pool, struct pf__child *child, uint64_t id, uin
     if (job == NULL || job->result != NULL || outcome > PF_ERROR || job->task.seq != seq ||
         job->task.state != PF_TASK_HELD || job->task.seat != child->seat.index) {
         free(data);
-        misbehaved(pool, child);
+        pf__child_misbehaved(pool, child);
         return;
     }
     job->result = data;
@@ -107,11 +128,29 @@ static void send_body(pf_pool *pool, struct pf__child *child, uint64_t seq)
     pf__child_send(pool, child, PF_FRAME_BODY, seq);
 }
 
+/* It says once how its initializer ended, having said who it is, and asks once for each body: else
+ * what it is answered, and what it makes us tell, would have no bound. */
+static int is_in_order(const pf_pool *pool, struct pf__child *child, const struct pf__frame *frame)
+{
+    if (frame->type == PF_FRAME_UP || frame->type == PF_FRAME_FAILED)
+        return child->pid != 0 && !child->reported++;
+    if (frame->type != PF_FRAME_NEED)
+        return 1;
+    int newer = frame->seq > child->needed && frame->seq < pool->sup.tail;
+    child->needed = newer ? frame->seq : child->needed;
+    return newer;
+}
+
 static void take_frame(pf_pool *pool, struct pf__child *child, const struct pf__frame *frame,
                        unsigned char *body)
 {
     pf_event event;
     pf__child_learn_pid(pool, child);
+    if (!is_in_order(pool, child, frame)) {
+        free(body);
+        pf__child_misbehaved(pool, child);
+        return;
+    }
     switch (frame->type) {
     case PF_FRAME_UP:
         event = pf__child_event(child, PF_EVENT_WORKER_UP);
@@ -156,7 +195,7 @@ void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget)
         return;
     /* The end of a pipe is no death: that is for the exit to say. But listen no more. */
     if (errno != EPIPE)
-        misbehaved(pool, child);
+        pf__child_misbehaved(pool, child);
     (void)pf__poll_remove(pool->poll, child->channel.in);
     close(child->channel.in);
     child->channel.in = -1;
@@ -178,7 +217,7 @@ static void drain_ring(pf_pool *pool, struct pf__child *child)
         take_result(pool, child, record.id, record.seq, record.outcome, record.started, data,
                     record.size);
     if (got < 0)
-        misbehaved(pool, child);
+        pf__child_misbehaved(pool, child);
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&child->board.segment->want_space, memory_order_relaxed)) {
         atomic_store_explicit(&child->board.segment->want_space, 0, memory_order_relaxed);
@@ -203,6 +242,14 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child)
         }
 }
 
+/* A call that is going on has begun, and not in the future. */
+static int is_sound(const pf_pool *pool, uint64_t page, int64_t started)
+{
+    uint32_t state = pf__word_state(page);
+    return (state != PF_RUNNING && state != PF_DONE) ||
+           (started > 0 && (started <= pool->sup.now || started <= pf__now()));
+}
+
 void pf__child_look(pf_pool *pool, struct pf__child *child)
 {
     struct pf__segment *segment = child->board.segment;
@@ -218,6 +265,10 @@ void pf__child_look(pf_pool *pool, struct pf__child *child)
         extended = atomic_load_explicit(&segment->extended, memory_order_acquire);
         again = atomic_load_explicit(&segment->page, memory_order_acquire);
     } while (page != again && --tries > 0);
+    if (!is_sound(pool, page, started)) {
+        pf__child_misbehaved(pool, child);
+        return;
+    }
     extended = extended < 0 ? 0 : extended; /* what a worker says may be wild */
     extended = extended > PF_MOST_EXTENDED ? PF_MOST_EXTENDED : extended;
     pf__supervisor_page_seen(&pool->sup, &child->seat, page, started, extended);

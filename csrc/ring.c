@@ -127,9 +127,13 @@ int pf__ring_cancel(struct pf__ring *ring, uint64_t seq)
                                           pf__word(seq, PF_NO_WORKER, PF_WITHDRAWN));
 }
 
-void pf__ring_release(struct pf__ring *ring, uint64_t seq, uint32_t worker)
+void pf__ring_release(struct pf__ring *ring, uint32_t worker)
 {
-    uint64_t held = pf__word(seq, worker, PF_CLAIMED);
-    atomic_compare_exchange_strong(pf__ring_word(ring, seq), &held,
-                                   pf__word(seq, worker, PF_TAKEN));
+    for (uint32_t i = 0; i < ring->slots; i++) {
+        _Atomic uint64_t *where = &ring->words->slot[i].word;
+        uint64_t word = atomic_load_explicit(where, memory_order_relaxed);
+        if (pf__word_state(word) == PF_CLAIMED && pf__word_worker(word) == worker)
+            atomic_store_explicit(where, pf__word(pf__word_seq(word), worker, PF_TAKEN),
+                                  memory_order_relaxed);
+    }
 }

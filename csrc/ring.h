@@ -84,7 +84,8 @@ void pf__ring_skip(struct pf__ring *ring, uint64_t seq); /* burns a sequence who
 int pf__ring_fits(const struct pf__ring *ring, size_t size);
 int pf__ring_cancel(struct pf__ring *ring, uint64_t seq); /* 1 if it was still READY */
 
-/* After a worker's confirmed death: a slot it died holding becomes reusable. */
-void pf__ring_release(struct pf__ring *ring, uint64_t seq, uint32_t worker);
+/* After a worker's confirmed death: the slots it died holding (one, if it kept to the protocol)
+ * become reusable. */
+void pf__ring_release(struct pf__ring *ring, uint32_t worker);
 
 #endif

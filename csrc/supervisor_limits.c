@@ -101,8 +101,11 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
     struct pf__task *task = seat->held.first;
     while (task != NULL && task->seq != seq) /* it may have claimed the next one by now */
         task = task->next;
-    if (task == NULL)
+    if (task == NULL || (done && task != seat->held.last)) {
+        if (done) /* it runs one task and has claimed another */
+            pf__supervisor_misbehaved(sup, seat);
         return;
+    }
     if (!done) {
         seat->oversized = false;
         pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);

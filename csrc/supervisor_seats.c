@@ -140,10 +140,13 @@ void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     if (seat->state == PF_SEAT_VACANT)
         return;
-    if (seat->state == PF_SEAT_SPAWNING)
-        seat->up_early = true;
-    else
+    if (seat->state != PF_SEAT_SPAWNING) {
         seat->state = PF_SEAT_UP;
+    } else if (!seat->up_early) {
+        seat->up_early = true;
+        if (seat->killed)
+            send_signal(sup, seat);
+    }
     sup->failures = 0;
     pf__seat_is_up(sup, seat);
 }

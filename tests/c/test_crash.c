@@ -122,8 +122,7 @@ static struct life live(long steps, long changes)
     side.sup.can_spawn = false;
     side_drain(&side, worker, find);
     side_note_claims(&side);
-    for (struct pf__task *task = worker->seat.held.first; task != NULL; task = task->next)
-        pf__ring_release(&side.ring, task->seq, 0);
+    pf__ring_release(&side.ring, 0);
     uint64_t page = atomic_load(&worker->board.segment->page);
     pf__supervisor_page_seen(&side.sup, &worker->seat, page, 0, 0);
     pf__supervisor_exited(&side.sup, &worker->seat, page);

@@ -45,9 +45,9 @@ TEST(publish_claim_cancel_burn)
     CHECK_EQ(pf__worker_take_ready(a), 1);
     CHECK_EQ(a->seq, 5);
     CHECK_EQ(pf__worker_take_ready(a), 0);
-    pf__ring_release(&ring, 2, 1); /* not its holder */
+    pf__ring_release(&ring, 1); /* not its holder */
     CHECK_EQ(atomic_load(pf__ring_word(&ring, 2)), pf__word(2, 0, PF_CLAIMED));
-    pf__ring_release(&ring, 2, 0);
+    pf__ring_release(&ring, 0);
     CHECK_EQ(atomic_load(pf__ring_word(&ring, 2)), pf__word(2, 0, PF_TAKEN));
     CHECK(pf__ring_fits(&ring, 64 - sizeof(struct pf__body)));
     CHECK(!pf__ring_fits(&ring, 65 - sizeof(struct pf__body)));

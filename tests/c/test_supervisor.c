@@ -126,6 +126,21 @@ TEST(who_retires_or_starts_is_never_called)
     CHECK(pf__supervisor_sleeper_seen(&sup, &seats[1], 1));
 }
 
+/* A worker can be at work, and its task be ended, before the word of its birth is read; and UP may
+ * come before that word. */
+TEST(one_who_was_to_be_killed_before_it_was_known_is)
+{
+    everybody_is_up(1);
+    pf__supervisor_exited(&sup, &seats[0], pf__word(0, 0, PF_IDLE));
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+    pf__supervisor_kill(&sup, &seats[0], 15);
+    CHECK_EQ(count(PF_ORDER_SIGNAL), 0);
+    pf__supervisor_up(&sup, &seats[0]);
+    CHECK_EQ(count(PF_ORDER_SIGNAL), 1);
+    pf__supervisor_spawned(&sup, &seats[0]);
+    CHECK_EQ(count(PF_ORDER_SIGNAL), 0); /* not twice */
+}
+
 /* While the whole family is stopped, the clock runs on. */
 TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
 {

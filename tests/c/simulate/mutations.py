@@ -280,8 +280,8 @@ MUTANTS = [
     Mutant(
         "bury-keeps-slot",
         "pool_children.c",
-        "        pf__ring_release(&pool->ring, task->seq, seat->index);\n",
-        "        (void)0;\n",
+        "    pf__ring_release(&pool->ring, seat->index);\n",
+        "",
         "the slot that a dead worker copied from is never used again",
     ),
     Mutant(
@@ -301,17 +301,13 @@ MUTANTS = [
     Mutant(
         "closed-while-watched",
         "pool_children.c",
-        """    if (child->watch >= 0) {
-        (void)pf__poll_remove(pool->poll, child->watch);
+        """        (void)pf__poll_remove(pool->poll, child->watch);
         close(child->watch);
         child->watch = -1;
-    }
-    pf__scoreboard_close""",
-        """    if (child->watch >= 0) {
-        close(child->watch);
+""",
+        """        close(child->watch);
         child->watch = -1;
-    }
-    pf__scoreboard_close""",
+""",
         "a descriptor is closed that the poll still watches",
     ),
     Mutant(
