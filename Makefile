@@ -10,12 +10,15 @@ SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.p* python/prefork/*/*.py) CMa
 SEEDS := tests/c/seeds.txt
 ZIG = $(shell .venv-cross/bin/python -c 'import ziglang; print(*ziglang.__path__)')
 MACOS := csrc/poll_kqueue.c csrc/platform_macos.c
+CLANG ?= clang
+FUZZ_TARGETS := frame control pool
+FUZZ_SECONDS ?= 300
 CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
-        mutants simulate test-all wheel bench lint cross ci clean
+        mutants simulate fuzz test-fuzz test-all wheel bench lint cross ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +56,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, mutants
+test-hard: test-address test-thread test-crash mutants test-fuzz ## sanitizers, mutants, fuzzing
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
@@ -79,6 +82,28 @@ simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
 	$(BIN)/cmake --build build/c --parallel 2
 	build/c/tests/c/simulate --steps $(or $(STEPS),100000000)
 
+build/fuzz/built: $(VENV)/tools $(wildcard csrc/*.[ch] tests/fuzz/*.[ch] tests/c/simulate/*.[ch])
+	@command -v $(CLANG) >/dev/null || { echo "missing: Debian package clang"; exit 1; }
+	$(CMAKE) -B build/fuzz -DCMAKE_C_COMPILER=$(CLANG) -DPF_SANITIZE=fuzzer
+	$(BIN)/cmake --build build/fuzz --parallel 2
+	@touch $@
+
+# What is new goes into build/fuzz, not into the corpus: that is chosen by hand.
+fuzz: build/fuzz/built ## libFuzzer, each target in turn: FUZZ_SECONDS=300
+	for target in $(FUZZ_TARGETS); do \
+	    mkdir -p build/fuzz/$$target && \
+	    build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 \
+	        -len_control=0 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/ \
+	        build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; \
+	done
+	CLANG=$(CLANG) $(PYTHON) tests/fuzz/mutants.py
+
+test-fuzz: build/fuzz/built ## 30 s of each target, two at a time
+	mkdir -p $(addprefix build/fuzz/,$(FUZZ_TARGETS))
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I@ build/fuzz/tests/fuzz/fuzz_@ \
+	    -max_total_time=30 -max_len=512 -len_control=0 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/@ tests/fuzz/corpus/@
+
 test-all: ## the Python suite on every supported Python; fails on a missing one
 	@for version in $(VERSIONS); do sh tools/test_version.sh $$version || exit 1; done
 
@@ -101,7 +126,7 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/ruff format --check python tests bench examples tools
 	$(LINT)/mypy
 	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
-	    tests/c/simulate/*.[ch]
+	    tests/c/simulate/*.[ch] tests/fuzz/*.[ch]
 	$(CMAKE) -B build/lint -DPF_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(LINT)/clang-tidy --quiet -p build/lint $(filter-out $(MACOS),$(wildcard csrc/*.c))
 

@@ -194,6 +194,7 @@ static int send_signal(struct process *process, int signal)
 int pf__process_signal(int watch, pid_t pid, int signal)
 {
     sim_step();
+    MUST(pid > 0); /* else it is everybody's */
     struct process *process = watch >= 0 ? object_of(watch, WATCH)->process : process_find(pid);
     MUST(process == NULL || process->pid == pid);
     return send_signal(process, signal);

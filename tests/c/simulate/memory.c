@@ -2,11 +2,12 @@
 #define _GNU_SOURCE
 #include "kernel.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-enum { MAPPINGS = 256 };
+enum { MAPPINGS = 256, MOST_AT_ONCE = 1 << 16 };
 
 struct allocation {
     struct allocation *next, *previous;
@@ -25,6 +26,10 @@ static struct mapping mappings[MAPPINGS];
 
 void *sim_malloc(size_t size)
 {
+    if (size > MOST_AT_ONCE) {
+        errno = ENOMEM;
+        return NULL;
+    }
     struct allocation *allocation = malloc(sizeof *allocation + size);
     MUST(allocation != NULL && current != NULL);
     *allocation = (struct allocation){.next = current->allocations, .owner = current, .size = size};
@@ -64,6 +69,14 @@ void *sim_realloc(void *memory, size_t size)
     }
     sim_free(memory);
     return larger;
+}
+
+size_t memory_held(const struct process *owner)
+{
+    size_t sum = 0;
+    for (const struct allocation *item = owner->allocations; item != NULL; item = item->next)
+        sum += item->size;
+    return sum;
 }
 
 /* ---- shared ---------------------------------------------------------------------------------- */

@@ -38,7 +38,7 @@
     __extension__({                                                                                \
         sim_step();                                                                                \
         __auto_type sim_where = (where);                                                           \
-        __auto_type sim_before = *sim_where;                                                       \
+        __auto_type sim_before = *sim_where + 0;                                                   \
         *sim_where operation;                                                                      \
         (void)sim_before;                                                                          \
         sim_before;                                                                                \
@@ -99,6 +99,13 @@
 #include "scoreboard.h"
 #define pf__scoreboard_create(board, size, claims)                                                 \
     pf__scoreboard_create(board, ((void)(size), SIM_RESULTS_SIZE), claims)
+#endif
+
+/* pool.c makes a task ring of this size, for whoever sets a pool up puts another in its place. */
+#ifdef SIM_RING_SIZE
+#include "ring.h"
+#define pf__ring_create(ring, slots, size)                                                         \
+    pf__ring_create(ring, ((void)(slots), SIM_RING_SIZE), size)
 #endif
 
 #endif

@@ -129,6 +129,9 @@ struct object *descriptor_object(int fd, int *end);
 struct object *object_new(size_t size); /* of zygote.c: a socket pair */
 void *object_data(const struct object *object);
 
+/* memory.c, beside calls.h */
+size_t memory_held(const struct process *owner); /* bytes that it has allocated */
+
 /* readiness.c */
 bool poll_has(int fd);
 bool poll_is_ready(struct process *process);
