@@ -188,9 +188,12 @@ void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget)
 {
     struct pf__frame frame;
     unsigned char *body = NULL;
+    size_t before = budget;
     int got;
     while ((got = pf__channel_receive(&child->channel, &frame, &body, &budget)) > 0)
         take_frame(pool, child, &frame, body);
+    if (budget < before)
+        pf__supervisor_heard(&child->seat);
     if (got == 0 || child->channel.in < 0)
         return;
     /* The end of a pipe is no death: that is for the exit to say. But listen no more. */

@@ -43,6 +43,7 @@ struct pf__task {
     uint32_t seat;              /* of its holder once held, else PF_NO_WORKER */
     uint32_t retries, attempts; /* how often a loss is made good yet; how often it was */
     uint8_t state, verdict, put_back;
+    uint16_t looks; /* that found its result, which is due, still on the way, and nothing of it */
     bool tell, told, due, softened;
     bool expiring; /* in the list of those to be withdrawn */
 };
@@ -78,6 +79,7 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     bool queued;   /* in the supervisor's list of seats with something to do */
     bool called, retiring, killed;
     bool down;      /* it claims no more, and has a time in which it is to end */
+    bool heard;     /* something came by its pipe since the last look for a result */
     bool condemned; /* the task it holds; it is asked for its stacks, then killed */
     bool oversized; /* its worker is condemned for its memory: the task will be lost */
     uint8_t asked;  /* milliseconds for which it was */
@@ -181,6 +183,8 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
                               bool done);
 /* The stacks of a condemned task are written. */
 void pf__supervisor_answered(struct pf__supervisor *sup, struct pf__seat *seat);
+/* Bytes have come from it. */
+void pf__supervisor_heard(struct pf__seat *seat);
 /* A worker delivered; false if it did not hold that publication: its word counts for nothing. */
 bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, struct pf__task *task,
                            uint64_t seq, uint32_t verdict, int64_t started);

@@ -6,6 +6,7 @@
 #include "supervisor_parts.h"
 
 enum { LOOK_AGAIN = 10, ASK_FOR = 10 }; /* ms */
+enum { STUCK_AFTER = 500 };             /* looks */
 
 void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns)
 {
@@ -65,6 +66,26 @@ static void running_looked_at(struct pf__supervisor *sup, struct pf__seat *seat,
         pf__timer_set(&sup->timers, &task->timer, begun + first_limit(task));
 }
 
+void pf__supervisor_heard(struct pf__seat *seat)
+{
+    seat->heard = true;
+}
+
+/* The call has ended, and what it returned is on the way. If for so many looks nothing of it comes,
+ * though every look was preceded by one into the pipe, the worker is stuck. */
+static void result_looked_for(struct pf__supervisor *sup, struct pf__seat *seat,
+                              struct pf__task *task)
+{
+    task->looks = seat->heard ? 0 : (uint16_t)(task->looks + 1);
+    seat->heard = false;
+    if (task->looks < STUCK_AFTER) {
+        pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);
+        return;
+    }
+    seat->condemned = true;
+    pf__supervisor_kill(sup, seat, sigkill);
+}
+
 static void limit_looked_at(struct pf__supervisor *sup, struct pf__seat *seat,
                             struct pf__task *task, uint32_t state, int64_t extended)
 {
@@ -75,8 +96,8 @@ static void limit_looked_at(struct pf__supervisor *sup, struct pf__seat *seat,
         pf__timer_set(&sup->timers, &task->timer, sup->now + first_limit(task));
     else if (state == PF_RUNNING)
         running_looked_at(sup, seat, task, task->started + (sup->stall - task->stall) + extended);
-    else /* its result is on the way */
-        pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);
+    else
+        result_looked_for(sup, seat, task);
 }
 
 void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page,

@@ -152,7 +152,7 @@ void pf__task_put_back(struct pf__supervisor *sup, struct pf__task *task)
     task->seat = PF_NO_WORKER;
     task->state = PF_TASK_QUEUED;
     task->due = task->softened = false;
-    task->started = 0;
+    task->started = task->looks = 0;
     pf__tasks_prepend(&sup->queue, task);
     pf__task_arm(sup, task);
 }

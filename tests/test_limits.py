@@ -8,7 +8,7 @@ import time
 import pytest
 
 import prefork
-from helpers import alive, eventually, hold, pid_of_worker, square
+from helpers import alive, asleep, eventually, hold, pid_of_worker, square
 from prefork import SoftTimeLimitExceeded, _core
 
 
@@ -303,6 +303,24 @@ def test_more_time_is_not_for_everybody(pool):
     for bad in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="extended"):
             prefork.extend_deadline(bad)
+
+
+def much(path):
+    hold(path)
+    return bytes(5_000_000)
+
+
+def test_a_worker_that_is_stuck_with_its_result_is_killed_too(pool, gate):
+    one = pool(1)
+    one.fileno()  # nobody reads its pipe now
+    task = one.apply_async(much, (gate.path,), timeout=0.5)
+    (pid,) = gate.arrived(pool=one)
+    gate.open()
+    eventually(lambda: asleep(pid))
+    os.kill(pid, signal.SIGSTOP)
+    error = task.exception()
+    assert type(error) is prefork.TimeLimitExceeded
+    assert one.apply_async(square, (3,)).get() == 9
 
 
 # ---- options -------------------------------------------------------------------------------------

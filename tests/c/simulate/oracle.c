@@ -245,7 +245,7 @@ void oracle_cancelled(uint64_t id)
 {
     struct truth *truth = truth_of(id);
     MUST(!truth->begun || truth->losses < truth->options.retries);
-    truth->begun = false; /* that call is forgotten, with its worker */
+    truth->begun = truth->condemned = false; /* that call is forgotten, with its worker */
     truth->cancelled = true;
 }
 
