@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import prefork
-from helpers import run_script, square
+from helpers import memory_group, run_script, square
 from prefork.errors import WorkerEnd, lost_error, readable_stack
 from prefork.machine import OomKills
 
@@ -135,25 +135,8 @@ OUT_OF_MEMORY = """
 
 @pytest.fixture
 def small_group():
-    """A memory cgroup of 64 MiB below our own, as root can make it."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in ("memory", ""):
-            kind = "memory" if controllers else ""
-            limit = "memory.limit_in_bytes" if controllers else "memory.max"
-            group = os.path.join("/sys/fs/cgroup", kind, path.lstrip("/"), f"prefork-{os.getpid()}")
-            try:
-                os.mkdir(group)
-            except OSError:
-                continue
-            if os.path.exists(os.path.join(group, limit)):
-                with open(os.path.join(group, limit), "w") as file:
-                    file.write(str(64 << 20))
-                yield group
-                os.rmdir(group)
-                return
-            os.rmdir(group)
-    yield None
+    with memory_group(64) as group:
+        yield group
 
 
 def test_a_worker_that_the_kernel_kills_for_memory(tmp_path, small_group):

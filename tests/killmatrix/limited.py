@@ -86,3 +86,11 @@ def allocate_and_die(mib: int) -> None:
     memory = bytearray(mib << 20)
     memory[::4096] = b"x" * len(memory[::4096])
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+kept: list[bytes] = []
+
+
+def grow_and_hold(mib: int, path: str) -> Any:
+    kept.append(b"x" * (mib << 20))
+    return hold(path, "held")

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from .pools import adapter
 from .row import all_rows
+from .runner import LIMIT
 from .stage import Failure, Stage
 
 
 def perform(name: str, pool: str, directory: Path) -> int:
     row = all_rows()[name]
     stacks = open(directory / "stacks", "w")  # noqa: SIM115
-    faulthandler.dump_traceback_later(row.limit, file=stacks)
+    faulthandler.dump_traceback_later(float(os.environ[LIMIT]), file=stacks)
     stage = Stage(row, adapter(pool), directory)
     try:
         row.scenario(stage)
@@ -45,7 +46,7 @@ def program(name: str, row: str, pool: str, directory: Path, *args: str) -> None
     """An application that a row has launched; it has a stage, and may judge as a row does."""
     from . import programs
 
-    faulthandler.dump_traceback_later(all_rows()[row].limit)
+    faulthandler.dump_traceback_later(float(os.environ[LIMIT]))
     getattr(programs, name)(Stage(all_rows()[row], adapter(pool), directory), *args)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 from . import tasks
 from .stage import Stage
@@ -57,6 +58,18 @@ def in_a_group(stage: Stage, gate: str, handled: str) -> None:
     print(os.getpid(), flush=True)
     stage.afterwards()
     print("passed", flush=True)
+
+
+def in_a_small_memory(stage: Stage, group: str) -> None:
+    """A scenario in a memory cgroup, with a task that takes all there is."""
+    Path(group, "cgroup.procs").write_text(str(os.getpid()))
+    stage.start()
+    stage.others()
+    stage.victim(tasks.eat)
+    stage.others()
+    stage.afterwards()
+    print("passed", flush=True)
+    os._exit(0)
 
 
 def interrupted(stage: Stage, gate: str) -> None:

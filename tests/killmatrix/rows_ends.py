@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
+
+from helpers import memory_group
 
 from . import tasks
 from .row import Expect, deed, exited, killed, raised, row
+from .stage import Stage, check
 
 CLAUSE = "worker ends: "
 
@@ -33,3 +35,35 @@ deed("rlimit-as", CLAUSE + "out of memory, RLIMIT_AS", "ends", raised("MemoryErr
      tasks.allocate_beyond_the_limit)  # fmt: skip
 deed("rlimit-cpu", CLAUSE + "a resource limit's signal", "ends",
      killed(signal.SIGXCPU, rlimit="RLIMIT_CPU"), tasks.burn_until_the_limit)  # fmt: skip
+
+
+@row(CLAUSE + "out of memory, the kernel's hand", Expect("OutOfMemory", {"signal": 9},
+     "out of memory"), after="none")  # fmt: skip
+def kernel_kills_for_memory(stage: Stage) -> None:
+    """In a cgroup of its own; where none can be made, the counter of such kills is a file of ours,
+    which the task, about to die by SIGKILL, adds one to."""
+    with memory_group(96) as group:
+        if group is None:
+            by_a_counter_of_ours(stage)
+            return
+        process = stage.launch("in_a_small_memory", group)
+        said = process.stdout.read()
+        process.wait()
+        stage.end_others()
+        check(said == "passed\n", said.strip() or f"it ended with {process.returncode}")
+
+
+def by_a_counter_of_ours(stage: Stage) -> None:
+    stage.start()
+    counter = stage.path("sys/fs/cgroup/memory.events")
+    for path, text in ((counter, "oom_kill 0\n"), (stage.path("proc/self/cgroup"), "0::/\n")):
+        os.makedirs(os.path.dirname(path))
+        Path(path).write_text(text)
+    if stage.strict:
+        from prefork.machine import OomKills
+
+        stage.native._delivery._oom_kills = OomKills(stage.directory)
+    stage.others()
+    stage.victim(tasks.count_and_die, counter)
+    stage.others()
+    stage.afterwards()

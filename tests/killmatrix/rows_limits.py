@@ -307,6 +307,55 @@ def recycled_and_killed(stage: Stage) -> None:
         stage.others(5)
 
 
+@row(RECYCLE + "by memory", needs=("prefork",))
+def replaced_when_it_has_grown(stage: Stage) -> None:
+    stage.start(max_memory_per_child=150 << 10)
+    before = stage.full()
+    gate = stage.gate()
+    stage.victim(limited.grow_and_hold, 200, gate.path, value="held")
+    (grown,) = gate.arrived()
+    stage.others()
+    eventually(lambda: "spare" in [worker.state for worker in stage.native.workers], stage.native)
+    gate.open()
+    eventually(lambda: grown not in stage.pool.pids(), stage.native)
+    check(grown in before and stage.native.stats["tasks_lost"] == 0, "a task was lost")
+
+
+@row(RECYCLE + "by memory", Expect("OutOfMemory", {"memory_limit": 250 << 10}),
+     needs=("prefork",))  # fmt: skip
+def killed_when_it_takes_far_too_much(stage: Stage) -> None:
+    stage.start(memory_limit=250 << 10)
+    stage.others()
+    gate = stage.gate()
+    stage.victim(limited.grow_and_hold, 300, gate.path)
+    stage.others()
+
+
+@row(RECYCLE + "by age", needs=("prefork",))
+def replaced_when_it_is_old(stage: Stage) -> None:
+    stage.start(max_age_per_child=0.2, recycle_jitter=0.0)
+    before = stage.full()
+    while stage.pool.pids() & before:
+        stage.others(5)
+        stage.settle()
+    check(stage.native.stats["tasks_lost"] == 0, "a task was lost")
+
+
+@row(RECYCLE + "a successor forked ahead", killed(signal.SIGKILL), needs=("prefork",))
+def a_successor_forked_ahead_is_killed(stage: Stage) -> None:
+    """The spare dies, then the worker that it was to succeed."""
+    stage.start(1, recycle=1)
+    gate = stage.gate()
+    stage.victim(tasks.hold_here, gate.path)
+    (pid,) = gate.arrived()
+    workers = eventually(
+        lambda: [w for w in stage.native.workers if w.state == "spare" and w.pid], stage.native
+    )
+    stage.kill(workers[0].pid)
+    stage.others()
+    stage.kill(pid)
+
+
 # ---- errors that explain ---------------------------------------------------------------------------
 
 

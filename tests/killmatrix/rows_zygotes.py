@@ -83,8 +83,10 @@ def zygotes_killed_one_after_the_other(stage: Stage) -> None:
     stage.start()
     for lost in range(1, 21):
         zygote, _ = both(stage)
+        old = stage.full()
         stage.kill(zygote)
         eventually(lambda n=lost: stage.native.stats["zygotes_lost"] == n, stage.native)
+        eventually(lambda gone=old: not any(map(alive, gone)))  # and what they run is lost
         stage.full()
         stage.others(2)
         stage.settle()

@@ -24,8 +24,9 @@ from helpers import alive, all_pids, eventually
 
 from .row import Row
 
-MARK = "KILLMATRIX_ROW"
+MARK, LIMIT = "KILLMATRIX_ROW", "KILLMATRIX_LIMIT"  # in the environment of a row's processes
 GRACE = 5.0  # seconds beyond a row's limit until it is killed, and for what it left to end
+PATIENCE = 12.0, 30.0  # of rows with another pool: usually, and where the row has much to do
 
 
 @dataclass
@@ -65,10 +66,12 @@ def run(row: Row, pool: str, python: str = sys.executable, strict: bool = True,
     """Run one row. `path` comes first where modules are looked for."""
     directory = Path(tempfile.mkdtemp(prefix=f"killmatrix-{row.name}-"))
     mark = uuid.uuid4().hex
+    limit = row.limit if strict else PATIENCE[row.limit > 30]
     home = str(Path(__file__).parent.parent)
     environment = {
         **os.environ,
         MARK: mark,
+        LIMIT: str(limit),
         "PYTHONPATH": os.pathsep.join(filter(None, (path, home))),
     }
     # By files, not by pipes: who is left behind would keep a pipe open.
@@ -79,7 +82,7 @@ def run(row: Row, pool: str, python: str = sys.executable, strict: bool = True,
             stderr=output,
         )  # fmt: skip
         try:
-            process.wait(row.limit + GRACE)
+            process.wait(limit + (GRACE if strict else 0.5))
             hangs = False
         except subprocess.TimeoutExpired:
             hangs = True

@@ -201,6 +201,13 @@ class Stage:
             left = sorted(command_of(pid) for pid in marked(mark) - {os.getpid()})
             raise Failure(f"left: {', '.join(left)}") from None
 
+    def end_others(self) -> None:
+        """End whatever has come of this row, but for us."""
+        mark = os.environ[MARK]
+        while left := marked(mark) - {os.getpid()}:
+            for pid in left:
+                self.kill(pid)
+
     @contextlib.contextmanager
     def handling(self, number: int, handler: Any) -> Iterator[None]:
         """The application's handler of a signal, for a while."""
