@@ -18,10 +18,11 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
-        mutants simulate fuzz test-fuzz test-all wheel bench lint cross ci clean
+        mutants simulate fuzz test-fuzz test-all wheel bench killmatrix killmatrix-self \
+        lint cross ci clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check-host: ## is there what a build needs? names the Debian package that is missing
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Debian package python3"; exit 1; }
@@ -56,7 +57,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash mutants test-fuzz ## sanitizers, mutants, fuzzing
+test-hard: test-address test-thread test-crash mutants test-fuzz killmatrix-self ## sanitizers, mutants, fuzzing, kill matrix
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
@@ -112,6 +113,30 @@ wheel: $(VENV)/tools ## sdist and wheel, and the wheel tried in an empty venv wi
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tools/check_wheel.py dist README.md
 
+KILLMATRIX = PYTHONPATH=tests $(BIN)/python -m killmatrix
+RIVALS := .venv-rivals
+
+$(RIVALS)/installed: tests/killmatrix/rivals.txt | check-host
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet -r tests/killmatrix/rivals.txt
+	@touch $@
+
+killmatrix-self: $(VENV)/installed ## the kill matrix of prefork alone, strictly
+	$(KILLMATRIX)
+
+ifdef LIST
+killmatrix: $(VENV)/installed
+	@$(KILLMATRIX) --list
+else ifdef MUTANTS
+killmatrix: $(VENV)/installed
+	$(KILLMATRIX) --mutants
+else
+killmatrix: $(VENV)/installed $(RIVALS)/installed ## prefork, other pools, the tables: LIST=1, MUTANTS=1
+	$(KILLMATRIX)
+	$(KILLMATRIX) --compare --python $(RIVALS)/bin/python
+	$(KILLMATRIX) --table --python $(RIVALS)/bin/python
+endif
+
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0
 
@@ -153,4 +178,4 @@ ci: ## what CI runs
 	$(MAKE) wheel
 
 clean: ## remove what was built
-	rm -rf build dist $(VENV) .venv-lint .venv-cross .venvs
+	rm -rf build dist $(VENV) .venv-lint .venv-cross $(RIVALS) .venvs

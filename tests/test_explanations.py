@@ -4,7 +4,6 @@ import ctypes
 import os
 import resource
 import signal
-from pathlib import Path
 
 import pytest
 

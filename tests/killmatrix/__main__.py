@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from . import runner
+from . import compare, mutants, runner, table
 from .row import FAILING, TOPICS, Row, all_rows
+
+ROOT = Path(__file__).parents[2]
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -19,6 +22,16 @@ def print_rows(rows: list[Row]) -> None:
     print(f"\n{len(rows)} rows")
 
 
+def write_tables(rows: list[Row], results: Path, python: str) -> int:
+    """Whether a row is left that nothing fails: no rival, and no mutant of ours."""
+    verdicts, versions = compare.load(results), compare.versions(python)
+    table.write_readme(ROOT / "README.md", table.summary(rows, verdicts, versions))
+    (ROOT / "docs" / "killmatrix.md").write_text(table.full(rows, verdicts, versions))
+    unproved = table.uncaught(rows, verdicts)
+    print(f"{len(unproved)} rows that neither a rival nor a mutant fails: {', '.join(unproved)}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="killmatrix")
     parser.add_argument("rows", nargs="*", help="names of rows, or topics")
@@ -27,13 +40,28 @@ def main() -> int:
     parser.add_argument("--python", default=sys.executable, help="the interpreter of rows")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--compare", action="store_true", help="run the other pools, save verdicts")
+    parser.add_argument("--results", type=Path, default=Path("build/killmatrix.json"))
+    parser.add_argument("--table", action="store_true", help="write README.md's and docs/'s tables")
     parser.add_argument("--slowest", type=int, default=0, help="print so many of the slowest")
+    parser.add_argument("--mutants", action="store_true", help="try the mutants that are named")
     given = parser.parse_args()
-    rows = [r for r in all_rows().values()
-            if not given.rows or any(part in (r.name, r.topic) for part in given.rows)]  # fmt: skip
+    if given.mutants:
+        return mutants.main(given.rows)
+    rows = [
+        r
+        for r in all_rows().values()
+        if not given.rows or any(part in (r.name, r.topic) for part in given.rows)
+    ]
     if given.list:
         print_rows(rows)
         return 0
+    if given.compare:
+        only = given.pool if given.pool != "prefork" else ""
+        compare.main(rows, given.results, given.python, only)
+        return 0
+    if given.table:
+        return write_tables(rows, given.results, given.python)
     begun = time.monotonic()
 
     def heard(result: runner.Result) -> None:
@@ -47,13 +75,20 @@ def main() -> int:
             print(f"    {line}", flush=True)
 
     results = runner.run_all(
-        rows * given.times, given.pool, heard, given.jobs, python=given.python,
+        rows * given.times,
+        given.pool,
+        heard,
+        given.jobs,
+        python=given.python,
         strict=given.pool == "prefork",
-    )  # fmt: skip
+    )
     passed = sum(result.passed for result in results)
     for slow in sorted(results, key=lambda r: -r.seconds)[: given.slowest]:
         print(f"{slow.seconds:6.1f} s  {slow.row}")
     print(f"{given.pool}: {passed} of {len(results)} rows, {time.monotonic() - begun:.0f} s")
+    if given.pool == "prefork":
+        verdicts = {r.row: [compare.PASSES if r.passed else compare.FAILS, r.why] for r in results}
+        compare.save(given.results, given.pool, verdicts)
     failed = {result.row for result in results if not result.passed}
     return given.pool != "prefork" or bool(failed - set(FAILING))
 

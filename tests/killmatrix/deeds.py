@@ -145,10 +145,15 @@ def lower_limits(down: bool) -> None:
     """Nothing may be opened, written to files, forked or locked; or all that is allowed again."""
     import resource
 
-    for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC,
-                 resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK):  # fmt: skip
+    for kind, least in (
+        (resource.RLIMIT_NOFILE, 3),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
         most = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (0 if down else most, most))
+        resource.setrlimit(kind, (least if down else most, most))
 
 
 def clear_environment() -> None:

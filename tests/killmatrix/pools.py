@@ -69,10 +69,27 @@ class Prefork(Adapter):
     strict = True
     direct = False
     features = frozenset(
-        ("timeout", "soft", "queue", "retry", "recycle", "cancel", "one task", "zygote", "exec",
-         "guest", "prefork", "workers", "initializer", "callbacks", "fork", "bounded stop",
-         "collected", "terminate frees")
-    )  # fmt: skip
+        (
+            "timeout",
+            "soft",
+            "queue",
+            "retry",
+            "recycle",
+            "cancel",
+            "one task",
+            "zygote",
+            "exec",
+            "guest",
+            "prefork",
+            "workers",
+            "initializer",
+            "callbacks",
+            "fork",
+            "bounded stop",
+            "collected",
+            "terminate frees",
+        )
+    )
     OPTIONS = {"recycle": "maxtasksperchild", "method": "start_method"}
     LIMITS = {"soft": "soft_timeout", "queue": "queue_timeout"}
 

@@ -4,11 +4,12 @@ do not have. Where they have an option that helps them here, it is set."""
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 from .pools import Adapter, Told
 
-PINNED = ("billiard==4.3.2", "loky==3.7.0", "Pebble==5.2.3", "psutil==7.2.2")
+PINNED = (Path(__file__).parent / "rivals.txt").read_text().split()
 
 # Why a pool without a feature has no answer to a row that needs it.
 WHY_NOT = {
@@ -92,8 +93,18 @@ class Loky(_OfFutures):
 
 class Pebble(_OfFutures):
     name = "pebble"
-    features = frozenset((*COMMON, "cancel", "fork", "timeout", "recycle", "one task",
-                          "bounded stop", "terminate frees"))  # fmt: skip
+    features = frozenset(
+        (
+            *COMMON,
+            "cancel",
+            "fork",
+            "timeout",
+            "recycle",
+            "one task",
+            "bounded stop",
+            "terminate frees",
+        )
+    )
 
     def __init__(self, workers: int, recycle: int = 0, **options: Any) -> None:
         import multiprocessing
@@ -159,9 +170,12 @@ class Billiard(_OfMultiprocessing):
         from billiard.pool import Pool
 
         self.pool = Pool(
-            workers, maxtasksperchild=recycle, lost_worker_timeout=1.0, enable_timeouts=True,
+            workers,
+            maxtasksperchild=recycle,
+            lost_worker_timeout=1.0,
+            enable_timeouts=True,
             **options,
-        )  # fmt: skip
+        )
 
     def submit(self, fn: Any, args: tuple[Any, ...], told: Told | None, **limits: Any) -> Any:
         named = {"soft": "soft_timeout"}

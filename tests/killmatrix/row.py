@@ -4,7 +4,6 @@ about."""
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +15,11 @@ TOPICS = {
     "deeds": "what a task does to its process",
     "values": "arguments, results, exceptions",
     "application": "what becomes of the application",
+    "callbacks": "its callbacks",
     "surroundings": "signals, limits and neighbours of the application",
     "zygotes": "zygote and process group",
-    "limits": "limits, cancelling, retries",
+    "limits": "limits, ending one task",
+    "recovery": "retries, initializers, recycling, errors",
     "lifecycle": "life cycle under fire",
 }
 
@@ -73,6 +74,7 @@ class Row:
     needs: tuple[str, ...] = ()
     limit: float = 20.0  #: seconds; more is a hang
     workers: int = 2
+    spares: bool = False  #: no worker ends by it
 
 
 ROWS: dict[str, Row] = {}
@@ -117,6 +119,6 @@ FAILING = {
 
 def all_rows() -> dict[str, Row]:
     """Every row, in the order of the topics."""
-    for topic in [t for t in TOPICS if importlib.util.find_spec(f"killmatrix.rows_{t}")]:
+    for topic in TOPICS:
         importlib.import_module(f"killmatrix.rows_{topic}")
     return ROWS

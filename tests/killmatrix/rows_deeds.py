@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
-from helpers import alive, eventually
+from helpers import alive, eventually, lines
 
 from . import deeds, tasks
 from .row import VALUE, Expect, deed, exited, killed, row
@@ -14,7 +15,7 @@ from .stage import Stage, check
 DEED = "task in its own process: "
 
 
-@row(DEED + "stops itself", VALUE)
+@row(DEED + "stops itself", VALUE, spares=True)
 def stops_itself_and_is_continued(stage: Stage) -> None:
     stage.start()
     victim = stage.victim(deeds.stop_itself, stage.path("pid"), value="went on")
@@ -36,8 +37,8 @@ def stops_itself_and_is_killed(stage: Stage) -> None:
 
 
 def stopped(stage: Stage) -> int:
-    pid = int(eventually(lambda: os.path.exists(stage.path("pid")) and open(stage.path("pid")).read()))
-    eventually(lambda: open(f"/proc/{pid}/stat").read().rpartition(") ")[2][0] == "T")
+    (pid,) = map(int, eventually(lambda: lines(stage.path("pid"))))
+    eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T")
     return pid
 
 
@@ -69,8 +70,12 @@ def deaf(stage: Stage, deed: object) -> None:
     stage.kill(pid)
 
 
-@row(DEED + "ignores SIGTERM", Expect("WorkerKilled", {"signal": None}, "terminated by the pool"),
-     after="ended", needs=("bounded stop",))  # fmt: skip
+@row(
+    DEED + "ignores SIGTERM",
+    Expect("WorkerKilled", {"signal": None}, "terminated by the pool"),
+    after="ended",
+    needs=("bounded stop",),
+)
 def ignores_sigterm_when_the_pool_is_terminated(stage: Stage) -> None:
     stage.start()
     stage.others()
@@ -86,32 +91,99 @@ def ignores_sigterm_when_the_pool_is_terminated(stage: Stage) -> None:
     check(not alive(pid), "it is still there")
 
 
-deed("closes-all-descriptors", DEED + "closes all descriptors", "deeds",
-     VALUE, deeds.close_descriptors)  # fmt: skip
-deed("closes-all-descriptors-and-raises", DEED + "closes all descriptors", "deeds",
-     Expect("ValueError", {}, "all closed"), deeds.close_descriptors, True)  # fmt: skip
-deed("writes-garbage-on-every-descriptor", DEED + "writes garbage on every descriptor", "deeds",
-     killed(signal.SIGKILL), deeds.write_garbage)  # fmt: skip
-deed("child-returns-into-the-workers-loop", DEED + "its child returns into the worker's loop",
-     "deeds", VALUE, deeds.fork_and_return)  # fmt: skip
-deed("child-raises-into-the-workers-loop", DEED + "its child returns into the worker's loop",
-     "deeds", VALUE, deeds.fork_and_raise_in_the_child)  # fmt: skip
-deed("leaves-threads-behind", DEED + "leaves threads behind", "deeds", VALUE,
-     deeds.leave_threads)  # fmt: skip
-deed("closes-stdio", DEED + "closes stdio", "deeds", VALUE, deeds.close_stdio)
-deed("reads-stdin", DEED + "reads stdin", "deeds", VALUE, deeds.read_stdin)
-deed("changes-directory", DEED + "changes directory", "deeds", VALUE, deeds.change_directory)
-deed("removes-its-directory", DEED + "changes directory", "deeds", VALUE, deeds.remove_directory)
-deed("changes-umask", DEED + "changes umask", "deeds", VALUE, deeds.change_umask)
-deed("changes-locale", DEED + "changes locale", "deeds", VALUE, deeds.change_locale)
-deed("changes-signal-masks", DEED + "changes signal masks", "deeds", VALUE, deeds.change_masks)
-deed("changes-signal-handlers", DEED + "changes signal masks", "deeds", VALUE,
-     deeds.change_handlers)  # fmt: skip
-deed("changes-the-environment", DEED + "changes directory", "deeds", VALUE,
-     deeds.clear_environment)  # fmt: skip
+deed(
+    "closes-all-descriptors",
+    DEED + "closes all descriptors",
+    "deeds",
+    VALUE,
+    deeds.close_descriptors,
+)
+deed(
+    "closes-all-descriptors-and-raises",
+    DEED + "closes all descriptors",
+    "deeds",
+    Expect("ValueError", {}, "all closed"),
+    deeds.close_descriptors,
+    True,
+)
+deed(
+    "writes-garbage-on-every-descriptor",
+    DEED + "writes garbage on every descriptor",
+    "deeds",
+    killed(signal.SIGKILL),
+    deeds.write_garbage,
+)
+deed(
+    "child-returns-into-the-workers-loop",
+    DEED + "its child returns into the worker's loop",
+    "deeds",
+    VALUE,
+    deeds.fork_and_return,
+    spares=True,
+)
+deed(
+    "child-raises-into-the-workers-loop",
+    DEED + "its child returns into the worker's loop",
+    "deeds",
+    VALUE,
+    deeds.fork_and_raise_in_the_child,
+    spares=True,
+)
+deed(
+    "leaves-threads-behind",
+    DEED + "leaves threads behind",
+    "deeds",
+    VALUE,
+    deeds.leave_threads,
+    spares=True,
+)
+deed("closes-stdio", DEED + "closes stdio", "deeds", VALUE, deeds.close_stdio, spares=True)
+deed("reads-stdin", DEED + "reads stdin", "deeds", VALUE, deeds.read_stdin, spares=True)
+deed(
+    "changes-directory",
+    DEED + "changes directory",
+    "deeds",
+    VALUE,
+    deeds.change_directory,
+    spares=True,
+)
+deed(
+    "removes-its-directory",
+    DEED + "changes directory",
+    "deeds",
+    VALUE,
+    deeds.remove_directory,
+    spares=True,
+)
+deed("changes-umask", DEED + "changes umask", "deeds", VALUE, deeds.change_umask, spares=True)
+deed("changes-locale", DEED + "changes locale", "deeds", VALUE, deeds.change_locale, spares=True)
+deed(
+    "changes-signal-masks",
+    DEED + "changes signal masks",
+    "deeds",
+    VALUE,
+    deeds.change_masks,
+    spares=True,
+)
+deed(
+    "changes-signal-handlers",
+    DEED + "changes signal masks",
+    "deeds",
+    VALUE,
+    deeds.change_handlers,
+    spares=True,
+)
+deed(
+    "changes-the-environment",
+    DEED + "changes directory",
+    "deeds",
+    VALUE,
+    deeds.clear_environment,
+    spares=True,
+)
 
 
-@row(DEED + "changes rlimits")
+@row(DEED + "changes rlimits", spares=True)
 def lowers_its_limits(stage: Stage) -> None:
     stage.start(1)
     stage.victim(deeds.lower_limits, True)
@@ -121,7 +193,7 @@ def lowers_its_limits(stage: Stage) -> None:
     stage.others()
 
 
-@row(DEED + "its child returns into the worker's loop")
+@row(DEED + "its child returns into the worker's loop", spares=True)
 def child_in_the_loop_takes_no_task(stage: Stage) -> None:
     stage.start(1)
     child = stage.submit(deeds.fork_and_return)

@@ -29,9 +29,8 @@ def refused(call: Any) -> str:
 
 @row(LIFE + "calls before the start and after the end", after="none", needs=NEEDS)
 def calls_before_the_start_and_after_the_end(stage: Stage) -> None:
-    from helpers import CALLS
-
     import prefork
+    from helpers import CALLS
 
     pool = prefork.TaskPool(1)
     for name, call in CALLS.items():
@@ -80,8 +79,10 @@ def stop_does_what_was_submitted(stage: Stage) -> None:
     stage.others(100)
     stage.pool.stop()
     stage.settle()
-    check(refused(lambda: stage.pool.wait(stage.pool.submit(tasks.echo, (1,), None))),
-          "a pool that was stopped has done a task")  # fmt: skip
+    check(
+        refused(lambda: stage.pool.wait(stage.pool.submit(tasks.echo, (1,), None))),
+        "a pool that was stopped has done a task",
+    )
     stage.nothing_is_left()
 
 

@@ -158,9 +158,7 @@ def end_in_initializer(path: str, how: str, count: int) -> None:
 
 def initializer_ends(name: str, how: str) -> None:
     def scenario(stage: Stage) -> None:
-        stage.start(
-            initializer=end_in_initializer, initargs=(stage.path("initialized"), how, 2)
-        )
+        stage.start(initializer=end_in_initializer, initargs=(stage.path("initialized"), how, 2))
         stage.others()
 
     scenario.__name__, scenario.__module__ = name, __name__
@@ -184,8 +182,14 @@ class EndsWhilePickled:
         return str, ()
 
 
-deed("killed-while-its-result-is-pickled", WHEN + "half-way through publishing a result",
-     "moments", LOST, tasks.give, EndsWhilePickled)  # fmt: skip
+deed(
+    "killed-while-its-result-is-pickled",
+    WHEN + "half-way through publishing a result",
+    "moments",
+    LOST,
+    tasks.give,
+    EndsWhilePickled,
+)
 
 
 @row(WHEN + "half-way through publishing a result", LOST, limit=40)

@@ -13,8 +13,8 @@ from typing import Any
 
 from helpers import eventually, lines, note
 
-from . import tasks, values
-from .row import VALUE, Expect, exited, killed, row
+from . import tasks
+from .row import Expect, exited, killed, row
 from .stage import Stage, check
 from .unprivileged import Crowd, become_nobody
 
@@ -167,7 +167,8 @@ def out_of_descriptors_while_a_worker_dies(stage: Stage) -> None:
     stage.start()
     pids = stage.idle()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))), most[1]))
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, most[1]))
     try:
         stage.kill(min(pids))
         if stage.strict:
@@ -238,7 +239,7 @@ def out_of_memory_for_a_result(stage: Stage) -> None:
         resource.setrlimit(resource.RLIMIT_AS, most)
 
 
-# ---- descriptors that go ---------------------------------------------------------------------------
+# ---- descriptors that go -------------------------------------------------------------------------
 
 
 @row(APP + "descriptors 0 to 2 closed", exited(3))

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from . import tasks, values
-from .row import VALUE, Expect, deed, exited, killed, raised, row
+from .row import Expect, deed, exited, killed, raised, row
 from .stage import Stage, check
 
 ARGUMENT, RESULT, ERROR = "arguments: ", "results: ", "exceptions: "
@@ -25,32 +25,58 @@ def argument(name: str, clause: str, expect: Expect, make: Any, fn: Any = tasks.
         stage.others()
 
     scenario.__name__, scenario.__module__ = name, __name__
-    row(ARGUMENT + clause, expect)(scenario)
+    row(ARGUMENT + clause, expect, spares="Worker" not in expect.error)(scenario)
 
 
 argument("lock_as_argument", "unpicklable", Expect("TypeError", at_call=True), threading.Lock)
-argument("local_function_as_argument", "unpicklable",
-         Expect("AttributeError" if sys.version_info < (3, 12, 99) else "PicklingError",
-                at_call=True), lambda: lambda: 1)  # fmt: skip
-argument("argument_raises_in_reduce", "raising in __reduce__",
-         Expect("ValueError", {}, "of pickling", at_call=True), values.RaisesInReduce)  # fmt: skip
+argument(
+    "local_function_as_argument",
+    "unpicklable",
+    Expect("AttributeError" if sys.version_info < (3, 12, 99) else "PicklingError", at_call=True),
+    lambda: lambda: 1,
+)
+argument(
+    "argument_raises_in_reduce",
+    "raising in __reduce__",
+    Expect("ValueError", {}, "of pickling", at_call=True),
+    values.RaisesInReduce,
+)
 for kind in ("ValueError", "MemoryError", "RecursionError"):
-    argument(f"argument_raises_{kind.lower()}_in_the_worker", "raising while unpickled",
-             raised(kind, "of unpickling"),
-             functools.partial(values.BreaksElsewhere, kind))  # fmt: skip
+    argument(
+        f"argument_raises_{kind.lower()}_in_the_worker",
+        "raising while unpickled",
+        raised(kind, "of unpickling"),
+        functools.partial(values.BreaksElsewhere, kind),
+    )
 for kind in ("SystemExit", "KeyboardInterrupt"):
-    argument(f"argument_raises_{kind.lower()}_in_the_worker", "raising while unpickled",
-             Expect("RemoteError", {"type_name": kind}),
-             functools.partial(values.BreaksElsewhere, kind))  # fmt: skip
-argument("argument_exits_in_the_worker", "exiting while unpickled", exited(3),
-         functools.partial(values.BreaksElsewhere, "exit"))  # fmt: skip
-argument("argument_kills_the_worker", "exiting while unpickled", killed(9),
-         functools.partial(values.BreaksElsewhere, "kill"))  # fmt: skip
-argument("argument_is_very_deep", "very deep", Expect("RecursionError", at_call=True),
-         functools.partial(values.nested, DEEP), values.depth_of)  # fmt: skip
+    argument(
+        f"argument_raises_{kind.lower()}_in_the_worker",
+        "raising while unpickled",
+        Expect("RemoteError", {"type_name": kind}),
+        functools.partial(values.BreaksElsewhere, kind),
+    )
+argument(
+    "argument_exits_in_the_worker",
+    "exiting while unpickled",
+    exited(3),
+    functools.partial(values.BreaksElsewhere, "exit"),
+)
+argument(
+    "argument_kills_the_worker",
+    "exiting while unpickled",
+    killed(9),
+    functools.partial(values.BreaksElsewhere, "kill"),
+)
+argument(
+    "argument_is_very_deep",
+    "very deep",
+    Expect("RecursionError", at_call=True),
+    functools.partial(values.nested, DEEP),
+    values.depth_of,
+)
 
 
-@row(ARGUMENT + "huge", limit=60)
+@row(ARGUMENT + "huge", limit=60, spares=True)
 def argument_is_huge(stage: Stage) -> None:
     stage.start()
     stage.others()
@@ -58,7 +84,7 @@ def argument_is_huge(stage: Stage) -> None:
     stage.others()
 
 
-@row(ARGUMENT + "huge", limit=60)
+@row(ARGUMENT + "huge", limit=60, spares=True)
 def many_large_arguments(stage: Stage) -> None:
     stage.start()
     for _ in range(40):
@@ -68,21 +94,52 @@ def many_large_arguments(stage: Stage) -> None:
 
 # ---- results -------------------------------------------------------------------------------------
 
-deed("result-is-a-lock", RESULT + "unpicklable", "values", raised("TypeError", "cannot be pickled"),
-     values.give_lock)  # fmt: skip
-deed("result-is-a-lambda-and-a-lock", RESULT + "unpicklable", "values",
-     raised("TypeError", "cannot be pickled"), values.give_lambda)  # fmt: skip
-deed("result-raises-in-reduce", RESULT + "unpicklable", "values",
-     raised("TypeError", "of pickling"), values.give_raising_reduce)  # fmt: skip
+deed(
+    "result-is-a-lock",
+    RESULT + "unpicklable",
+    "values",
+    raised("TypeError", "cannot be pickled"),
+    values.give_lock,
+    spares=True,
+)
+deed(
+    "result-is-a-lambda-and-a-lock",
+    RESULT + "unpicklable",
+    "values",
+    raised("TypeError", "cannot be pickled"),
+    values.give_lambda,
+    spares=True,
+)
+deed(
+    "result-raises-in-reduce",
+    RESULT + "unpicklable",
+    "values",
+    raised("TypeError", "of pickling"),
+    values.give_raising_reduce,
+    spares=True,
+)
 for kind in ("ValueError", "MemoryError", "SystemExit", "KeyboardInterrupt", "RecursionError"):
-    deed(f"result-raises-{kind.lower()}-in-the-parent", RESULT + "raising while unpickled",
-         "values", Expect("TypeError", {}, "cannot be unpickled", cause=kind),
-         values.give_what_breaks, kind)  # fmt: skip
-deed("result-is-very-deep", RESULT + "deep", "values", raised("TypeError", "cannot be pickled"),
-     values.nested, DEEP)  # fmt: skip
+    deed(
+        f"result-raises-{kind.lower()}-in-the-parent",
+        RESULT + "raising while unpickled",
+        "values",
+        Expect("TypeError", {}, "cannot be unpickled", cause=kind),
+        values.give_what_breaks,
+        kind,
+        spares=True,
+    )
+deed(
+    "result-is-very-deep",
+    RESULT + "deep",
+    "values",
+    raised("TypeError", "cannot be pickled"),
+    values.nested,
+    DEEP,
+    spares=True,
+)
 
 
-@row(RESULT + "huge", limit=60)
+@row(RESULT + "huge", limit=60, spares=True)
 def result_is_huge(stage: Stage) -> None:
     stage.start()
     stage.others()
@@ -90,7 +147,7 @@ def result_is_huge(stage: Stage) -> None:
     stage.others()
 
 
-@row(RESULT + "huge", limit=60)
+@row(RESULT + "huge", limit=60, spares=True)
 def many_large_results(stage: Stage) -> None:
     stage.start()
     for _ in range(40):
@@ -100,54 +157,144 @@ def many_large_results(stage: Stage) -> None:
 
 # ---- exceptions ----------------------------------------------------------------------------------
 
-deed("exception-of-two-arguments", ERROR + "two-argument __init__", "values",
-     Expect("RemoteError", {"type_name": "TwoArguments"}, "this and that"),
-     values.raise_two)  # fmt: skip
-deed("exception-holds-a-lock", ERROR + "unpicklable", "values",
-     Expect("RemoteError", {"type_name": "Unpicklable"}, "in raise_unpicklable"),
-     values.raise_unpicklable)  # fmt: skip
-deed("exception-raises-in-reduce", ERROR + "unpicklable", "values",
-     Expect("RemoteError", {"type_name": "RaisesInReduceError"}),
-     values.raise_that_raises_in_reduce)  # fmt: skip
-deed("exception-of-a-local-class", ERROR + "unpicklable", "values",
-     Expect("RemoteError", {"type_name": "raise_local.<locals>.Local"}),
-     values.raise_local)  # fmt: skip
-deed("exception-shows-nothing", ERROR + "unpicklable", "values",
-     Expect("ShowsNothing", cause="RemoteError"), values.raise_that_shows_nothing)  # fmt: skip
+deed(
+    "exception-of-two-arguments",
+    ERROR + "two-argument __init__",
+    "values",
+    Expect("RemoteError", {"type_name": "TwoArguments"}, "this and that"),
+    values.raise_two,
+    spares=True,
+)
+deed(
+    "exception-holds-a-lock",
+    ERROR + "unpicklable",
+    "values",
+    Expect("RemoteError", {"type_name": "Unpicklable"}, "in raise_unpicklable"),
+    values.raise_unpicklable,
+    spares=True,
+)
+deed(
+    "exception-raises-in-reduce",
+    ERROR + "unpicklable",
+    "values",
+    Expect("RemoteError", {"type_name": "RaisesInReduceError"}),
+    values.raise_that_raises_in_reduce,
+    spares=True,
+)
+deed(
+    "exception-of-a-local-class",
+    ERROR + "unpicklable",
+    "values",
+    Expect("RemoteError", {"type_name": "raise_local.<locals>.Local"}),
+    values.raise_local,
+    spares=True,
+)
+deed(
+    "exception-shows-nothing",
+    ERROR + "unpicklable",
+    "values",
+    Expect("ShowsNothing", cause="RemoteError"),
+    values.raise_that_shows_nothing,
+    spares=True,
+)
 for kind in ("ValueError", "MemoryError"):
-    deed(f"exception-raises-{kind.lower()}-in-the-parent", ERROR + "unpicklable", "values",
-         Expect("RemoteError", {"type_name": "BreaksElsewhereError"}),
-         values.raise_that_breaks_elsewhere, kind)  # fmt: skip
+    deed(
+        f"exception-raises-{kind.lower()}-in-the-parent",
+        ERROR + "unpicklable",
+        "values",
+        Expect("RemoteError", {"type_name": "BreaksElsewhereError"}),
+        values.raise_that_breaks_elsewhere,
+        kind,
+        spares=True,
+    )
 for kind in ("SystemExit", "KeyboardInterrupt"):
-    deed(f"exception-raises-{kind.lower()}-in-the-parent", ERROR + "unpicklable", "values",
-         Expect("TypeError", {}, "cannot be unpickled"),
-         values.raise_that_breaks_elsewhere, kind)  # fmt: skip
-deed("exception-is-frozen", ERROR + "frozen", "values",
-     Expect("RemoteError", {"type_name": "Frozen"}), values.raise_frozen)  # fmt: skip
-deed("exception-is-frozen-and-pickles", ERROR + "frozen", "values",
-     raised("FrozenPickles", code=7), values.raise_frozen_that_pickles)  # fmt: skip
-deed("exception-has-cause-and-notes", ERROR + "with __cause__ and notes", "values",
-     raised("ValueError", "the effect", **(
-         {"__notes__": ["a note"]} if sys.version_info >= (3, 11) else {})),
-     values.raise_with_cause_and_notes)  # fmt: skip
-deed("exception-is-a-group", ERROR + "groups", "values",
-     raised("ExceptionGroup" if sys.version_info >= (3, 11) else "ValueError", "a group"),
-     values.raise_group)  # fmt: skip
-deed("exception-is-huge", ERROR + "huge", "values", raised("ValueError"), values.raise_huge)
-deed("exception-is-a-long-chain", ERROR + "huge", "values", raised("ValueError", "2999"),
-     values.raise_deep)  # fmt: skip
-deed("exception-is-stopiteration", ERROR + "groups", "values", raised("StopIteration"),
-     values.raise_stopiteration)  # fmt: skip
+    deed(
+        f"exception-raises-{kind.lower()}-in-the-parent",
+        ERROR + "unpicklable",
+        "values",
+        Expect("TypeError", {}, "cannot be unpickled"),
+        values.raise_that_breaks_elsewhere,
+        kind,
+        spares=True,
+    )
+deed(
+    "exception-is-frozen",
+    ERROR + "frozen",
+    "values",
+    Expect("RemoteError", {"type_name": "Frozen"}),
+    values.raise_frozen,
+    spares=True,
+)
+deed(
+    "exception-is-frozen-and-pickles",
+    ERROR + "frozen",
+    "values",
+    raised("FrozenPickles", code=7),
+    values.raise_frozen_that_pickles,
+    spares=True,
+)
+deed(
+    "exception-has-cause-and-notes",
+    ERROR + "with __cause__ and notes",
+    "values",
+    raised(
+        "ValueError",
+        "the effect",
+        **({"__notes__": ["a note"]} if sys.version_info >= (3, 11) else {}),
+    ),
+    values.raise_with_cause_and_notes,
+    spares=True,
+)
+deed(
+    "exception-is-a-group",
+    ERROR + "groups",
+    "values",
+    raised("ExceptionGroup" if sys.version_info >= (3, 11) else "ValueError", "a group"),
+    values.raise_group,
+    spares=True,
+)
+deed(
+    "exception-is-huge",
+    ERROR + "huge",
+    "values",
+    raised("ValueError"),
+    values.raise_huge,
+    spares=True,
+)
+deed(
+    "exception-is-a-long-chain",
+    ERROR + "huge",
+    "values",
+    raised("ValueError", "2999"),
+    values.raise_deep,
+    spares=True,
+)
+deed(
+    "exception-is-stopiteration",
+    ERROR + "groups",
+    "values",
+    raised("StopIteration"),
+    values.raise_stopiteration,
+    spares=True,
+)
 
 
-@row(ERROR + "the remote traceback as text in __cause__",
-     raised("ValueError", "the effect"), needs=("prefork",))  # fmt: skip
+@row(
+    ERROR + "the remote traceback as text in __cause__",
+    raised("ValueError", "the effect"),
+    needs=("prefork",),
+    spares=True,
+)
 def the_remote_traceback_is_the_cause(stage: Stage) -> None:
     stage.start()
     victim = stage.victim(values.raise_with_cause_and_notes)
     _, error = stage.outcome(victim)
     text = str(error.__cause__) if error is not None else ""
-    for words in ("in raise_with_cause_and_notes", "KeyError: 'the cause'", "direct cause",
-                  *(["a note"] if sys.version_info >= (3, 11) else [])):  # fmt: skip
+    for words in (
+        "in raise_with_cause_and_notes",
+        "KeyError: 'the cause'",
+        "direct cause",
+        *(["a note"] if sys.version_info >= (3, 11) else []),
+    ):
         check(words in text, f"the remote traceback does not say {words!r}: {text}")
     stage.others()

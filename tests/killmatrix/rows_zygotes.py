@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from typing import Any
 
 from helpers import alive, eventually
 
@@ -15,7 +14,9 @@ from .stage import Stage, check
 
 ZYGOTE, GROUP = "zygote: ", "process group: "
 NEEDS = ("zygote",)
-WITH_ZYGOTE = Expect("WorkerKilled", {"zygote_lost": True, "signal": 9}, "went down with its zygote")
+WITH_ZYGOTE = Expect(
+    "WorkerKilled", {"zygote_lost": True, "signal": 9}, "went down with its zygote"
+)
 
 
 def both(stage: Stage) -> tuple[int, int]:
@@ -92,8 +93,11 @@ def zygotes_killed_one_after_the_other(stage: Stage) -> None:
         stage.settle()
 
 
-@row(ZYGOTE + "stopped", Expect("WorkerLostError", {"exitcode": None, "zygote_lost": False},
-     "how is unknown"), needs=NEEDS)  # fmt: skip
+@row(
+    ZYGOTE + "stopped",
+    Expect("WorkerLostError", {"exitcode": None, "zygote_lost": False}, "how is unknown"),
+    needs=NEEDS,
+)
 def a_worker_dies_while_the_zygote_is_stopped(stage: Stage) -> None:
     stage.start()
     zygote, _ = both(stage)
@@ -138,10 +142,10 @@ def zygote_stopped_and_killed(stage: Stage) -> None:
 def zygote_out_of_descriptors(stage: Stage) -> None:
     stage.start()
     zygote, _ = both(stage)
+    pids = stage.idle()
     used = len(os.listdir(f"/proc/{zygote}/fd"))
     most = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
     resource.prlimit(zygote, resource.RLIMIT_NOFILE, (used, most[1]))
-    pids = stage.idle()
     stage.kill(min(pids))
     eventually(lambda: stage.native.stats["workers_exited"] == 1, stage.native)
     for i in range(30):

@@ -26,7 +26,7 @@ from .row import Row
 
 MARK, LIMIT = "KILLMATRIX_ROW", "KILLMATRIX_LIMIT"  # in the environment of a row's processes
 GRACE = 5.0  # seconds beyond a row's limit until it is killed, and for what it left to end
-PATIENCE = 12.0, 30.0  # of rows with another pool: usually, and where the row has much to do
+PATIENCE = 8.0, 20.0  # of rows with another pool: usually, and where the row has much to do
 
 
 @dataclass
@@ -61,8 +61,9 @@ def end(pids: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def run(row: Row, pool: str, python: str = sys.executable, strict: bool = True,
-        path: str = "") -> Result:  # fmt: skip
+def run(
+    row: Row, pool: str, python: str = sys.executable, strict: bool = True, path: str = ""
+) -> Result:
     """Run one row. `path` comes first where modules are looked for."""
     directory = Path(tempfile.mkdtemp(prefix=f"killmatrix-{row.name}-"))
     mark = uuid.uuid4().hex
@@ -78,9 +79,12 @@ def run(row: Row, pool: str, python: str = sys.executable, strict: bool = True,
     with open(directory / "output", "wb") as output:
         process = subprocess.Popen(
             [python, "-m", "killmatrix.perform", row.name, pool, str(directory)],
-            env=environment, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
+            env=environment,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
             stderr=output,
-        )  # fmt: skip
+        )
         try:
             process.wait(limit + (GRACE if strict else 0.5))
             hangs = False
@@ -95,8 +99,14 @@ def run(row: Row, pool: str, python: str = sys.executable, strict: bool = True,
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def judged(result: Result, process: subprocess.Popen[bytes], hangs: bool, mark: str,
-           directory: Path, strict: bool) -> Result:  # fmt: skip
+def judged(
+    result: Result,
+    process: subprocess.Popen[bytes],
+    hangs: bool,
+    mark: str,
+    directory: Path,
+    strict: bool,
+) -> Result:
     report, stacks = directory / "report", directory / "stacks"
     result.details = (directory / "output").read_text(errors="replace")
     if stacks.exists():
@@ -123,8 +133,13 @@ def command_of(pid: int) -> str:
     return str(pid)
 
 
-def run_all(rows: Iterable[Row], pool: str, heard: Callable[[Result], None],
-            jobs: int = 2, **options: object) -> list[Result]:  # fmt: skip
+def run_all(
+    rows: Iterable[Row],
+    pool: str,
+    heard: Callable[[Result], None],
+    jobs: int = 2,
+    **options: object,
+) -> list[Result]:
     """Run rows, some at a time. The longest first would be quicker; in order is easier to read."""
 
     def one(row: Row) -> Result:

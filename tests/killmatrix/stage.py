@@ -175,8 +175,8 @@ class Stage:
 
     def launch(self, program: str, *args: str, **options: Any) -> subprocess.Popen[str]:
         """Another application with a pool: a function of killmatrix.programs."""
-        command = [sys.executable, "-X", "faulthandler", "-m", "killmatrix.perform",
-                   "--program", program, self.row.name, self.make.name, str(self.directory), *args]  # fmt: skip
+        command = [sys.executable, "-X", "faulthandler", "-m", "killmatrix.perform", "--program"]
+        command += [program, self.row.name, self.make.name, str(self.directory), *args]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
         self._programs.append(process)
         return process
@@ -185,8 +185,9 @@ class Stage:
         """A process that kills `pid` half-way through reading or writing so many bytes."""
         process = subprocess.Popen(
             [sys.executable, "-m", "killmatrix.assassin", str(pid), counter, str(size)],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._programs.append(process)
         assert process.stdout is not None
         check(process.stdout.readline() == "ready\n", "the assassin is not ready")
@@ -239,10 +240,10 @@ class Stage:
             text = f"unspeakable: {unspeakable!r}"
         names = [parent.__name__ for parent in kind.__mro__ if parent is not BaseException]
         check(
-            expect.error == kind.__name__ or (not kind.__module__.startswith("prefork")
-                                              and expect.error in names),
+            expect.error == kind.__name__
+            or (not kind.__module__.startswith("prefork") and expect.error in names),
             f"{who} ended with {kind.__name__}({text:.200}), not with {expect}",
-        )  # fmt: skip
+        )
         check((handle.refused is not None) == expect.at_call, f"{who}: raised at the wrong place")
         for name, value in expect.attributes.items():
             found = getattr(error, name, "missing")
@@ -302,6 +303,8 @@ class Stage:
         check(pool.did_start_ok(), "the pool says that it did not start well")
         stats = pool.stats
         check(stats["application_forks"] == 1, "the application has forked again")
+        spared = not self.row.spares or not stats["workers_exited"]
+        check(spared, f"{stats['workers_exited']} workers have ended")
         check(not stats["tasks_unfinished"] and not stats["tasks_queued"], f"left over: {stats}")
 
     def _ended(self) -> None:
@@ -329,8 +332,11 @@ class Stage:
         eventually(lambda: not descendants(os.getpid()), within=10)
         check(not set(threading.enumerate()) - self._threads, f"threads: {threading.enumerate()}")
         after = descriptors()
-        left = {fd: what for fd, what in after.items()
-                if self._before.get(fd) != what and fd not in self.ignored_descriptors}  # fmt: skip
+        left = {
+            fd: what
+            for fd, what in after.items()
+            if self._before.get(fd) != what and fd not in self.ignored_descriptors
+        }
         check(not left, f"descriptors left: {left}")
 
 

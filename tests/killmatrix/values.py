@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal
 import sys
@@ -22,8 +23,6 @@ def fail_elsewhere(home: int, how: str, value: Any = None) -> Any:
         os._exit(3)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    import builtins
-
     raise getattr(builtins, how)("of unpickling")
 
 
@@ -167,7 +166,7 @@ def raise_with_cause_and_notes() -> None:
 def raise_group() -> None:
     if sys.version_info < (3, 11):
         raise ValueError("a group")
-    raise ExceptionGroup("a group", [ValueError("one"), raised_by(KeyError("two"))])
+    raise builtins.ExceptionGroup("a group", [ValueError("one"), raised_by(KeyError("two"))])
 
 
 def raised_by(error: Exception) -> Exception:
