@@ -57,19 +57,19 @@ class TaskPool(Lifecycle):
     types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit, for
-    ten seconds at most.
-    `timeout`: seconds that a task may run, then its worker is killed. `soft_timeout`: seconds after
-    which SoftTimeLimitExceeded is raised inside the task. A worker is replaced, and its successor
-    forked ahead, after `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which
-    it was seen with more than `max_memory_per_child` KiB of memory of its own (looked at ten times
-    a second while it works); each up to the share `recycle_jitter` earlier, at random, so that
-    workers do not end together. One that is spent by age or memory goes on until its successor is
-    up, or three times as long as that took the last time. `memory_limit`: KiB above which, seen as
-    often, its task is lost with OutOfMemory, and it is killed. Its own is anonymous memory of this
-    process alone: neither shared memory, nor what its subprocesses have. `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)`
-    and `release()`, and is released exactly once for every task of `apply_async`, also for one
-    that did not wait for it (then whoever called has acquired it). `start_method`: "fork" or
-    "exec". `preload`: modules that the zygote imports. `logger`: instead of `prefork`'s.
+    ten seconds at most. `timeout`: seconds that a task may run, then its worker is killed.
+    `soft_timeout`: seconds after which SoftTimeLimitExceeded is raised inside the task. A worker is
+    replaced, and its successor forked ahead, after `maxtasksperchild` tasks, `max_age_per_child`
+    seconds, or the task in which it was seen with more than `max_memory_per_child` KiB of memory of
+    its own (looked at ten times a second while it works); each up to the share `recycle_jitter`
+    earlier, at random, so that workers do not end together. One that is spent by age or memory goes
+    on until its successor is up, or three times as long as that took the last time. `memory_limit`:
+    KiB above which, seen as often, its task is lost with OutOfMemory, and it is killed. Its own is
+    anonymous memory of this process alone: neither shared memory, nor what its subprocesses have.
+    `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and `release()`, and
+    is released exactly once for every task of `apply_async`, also for one that did not wait for it
+    (then whoever called has acquired it). `start_method`: "fork" or "exec". `preload`: modules that
+    the zygote imports. `logger`: instead of `prefork`'s.
 
     ============================  =============================================================
     call                          outcome

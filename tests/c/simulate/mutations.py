@@ -16,8 +16,8 @@ MUTANTS = [
     Mutant(
         "sleep-unchecked",
         "worker_tasks.c",
-        "if (!something_to_claim(worker) &&\n        !(",
-        "if (!(",
+        "(control & PF_CTL_HOLD || !something_to_claim(worker))",
+        "1",
         "a worker does not look again between announcing its sleep and sleeping",
     ),
     Mutant(
@@ -57,7 +57,10 @@ MUTANTS = [
     Mutant(
         "start-without-bell",
         "worker_tasks.c",
-        "if (worker->flags & PF_BODY_TELL)\n        ring_if_armed(worker);",
+        """    if (worker->flags & PF_BODY_TELL ||
+        atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
+        ring_if_armed(worker);
+""",
         "",
         "a call that is to be told of begins, and nobody is told",
     ),
@@ -104,7 +107,7 @@ MUTANTS = [
         "space-without-bell",
         "pool_traffic.c",
         """want_space, 0, memory_order_relaxed);
-        pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);""",
+        pf__child_send(pool, child, PF_FRAME_BELL, 0);""",
         "want_space, 0, memory_order_relaxed);",
         "room was made in a result ring, and its worker is not told",
     ),
@@ -152,7 +155,7 @@ MUTANTS = [
     Mutant(
         "condemned-is-lost",
         "supervisor_seats.c",
-        "        if (seat->condemned)\n",
+        "        if (seat->condemned && !seat->oversized)\n",
         "        if (0)\n",
         "a worker that dies while it shows its stacks makes of a time limit a loss",
     ),
@@ -173,8 +176,10 @@ MUTANTS = [
     Mutant(
         "limit-lost-after-expiry",
         "supervisor_tasks.c",
-        "    seat->deaf_nap = 0;\n    pf__task_arm(sup, task);\n",
-        "    seat->deaf_nap = 0;\n",
+        """    pf__seat_claimed(sup, seat);
+    pf__task_arm(sup, task);
+""",
+        "    pf__seat_claimed(sup, seat);\n",
         "a task that was claimed while it should expire has no limit any more",
     ),
     Mutant(
@@ -251,7 +256,7 @@ MUTANTS = [
         "sleeper-without-bell",
         "pool_orders.c",
         """if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
-                pf__child_send(pool, child, PF_FRAME_BELL, 0, NULL, 0);""",
+                pf__child_send(pool, child, PF_FRAME_BELL, 0);""",
         "(void)pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child));",
         "a sleeper counts as called, and nobody rang",
     ),

@@ -73,7 +73,7 @@ struct process {
     uint64_t page;               /* as last seen */
     uint64_t claim;              /* the sequence of the slot that it copies from; 0 */
     bool reported, deaf_to_term, up;
-    bool down; /* it claims no more: its destructor runs */
+    bool down;            /* it claims no more: its destructor runs */
     uint64_t memory_used; /* KiB, as last measured */
 };
 
