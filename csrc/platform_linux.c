@@ -138,10 +138,11 @@ static int read_proc(pid_t pid, const char *name, char *text, size_t room)
 uint64_t pf__process_memory(pid_t pid, uint64_t enough)
 {
     char text[2048];
-    unsigned long resident, shared;
-    if (read_proc(pid, "statm", text, sizeof text) < 0 ||
-        sscanf(text, "%*u %lu %lu", &resident, &shared) != 2)
+    char *rest = text;
+    if (read_proc(pid, "statm", text, sizeof text) < 0)
         return 0;
+    (void)strtoull(rest, &rest, 10); /* the whole address space */
+    uint64_t resident = strtoull(rest, &rest, 10), shared = strtoull(rest, &rest, 10);
     /* Not from files; but pages that it has in common with the zygote since the fork are in it. */
     uint64_t anonymous = resident > shared ? resident - shared : 0;
     anonymous *= (uint64_t)sysconf(_SC_PAGESIZE) / 1024;

@@ -230,6 +230,18 @@ class Lifecycle(Driving):
         finally:  # the warning may be an error
             self.terminate()
 
+    def did_start_ok(self) -> bool:
+        """Whether the pool runs and no initializer has failed."""
+        self._check_own()
+        self._look()
+        health = self._delivery.health
+        return health.is_well and not health.failed_starts
+
+    def maintain_pool(self) -> None:
+        """Do what is due now. Billiard's users know it; the pool needs no such care."""
+        self._check_own()
+        self._look()
+
     @property
     def active(self) -> bool:
         """Whether the pool runs and takes tasks."""

@@ -137,7 +137,8 @@ static bool is_left_waiting(struct process *process)
            (process->wants_room || pf__word_state(process->page) == PF_LOADING);
 }
 
-/* Else the limit would be up later than it said, by however late the claim was seen. */
+/* Else the limit would be up later than it said, by however late the claim was seen; a little is
+ * between a timer and the look that it makes us take. */
 static void check_limit(const struct pf__seat *seat, const struct process *process)
 {
     const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
@@ -146,7 +147,7 @@ static void check_limit(const struct pf__seat *seat, const struct process *proce
         seat->condemned || seat->killed)
         return;
     int64_t stalled = pool->sup.stall - job->task.stall;
-    MUST(job->task.timer.at <= truth->running_since + job->task.limit + stalled);
+    MUST(job->task.timer.at <= truth->running_since + job->task.limit + stalled + ms);
 }
 
 /* The application waits with its bell armed, and there is nothing to wake it. Then whoever has done

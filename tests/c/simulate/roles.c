@@ -112,7 +112,7 @@ void run_worker(void)
     MUST(errno == ESHUTDOWN || errno == EPIPE);
     current->down = errno == ESHUTDOWN;
     if (once_in(10)) /* the destructor */
-        sim_wait(NULL, now + (int64_t)draw(20000) * ms);
+        sim_wait(NULL, now + (int64_t)draw(12000) * ms);
     leave(0);
 }
 

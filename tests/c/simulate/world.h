@@ -26,7 +26,7 @@
 #include <ucontext.h>
 
 /* More processes than live at once: the dead stay until they are reaped and nobody watches. */
-enum { PROCESSES = 64, SLOTS = 16, SEATS = 8, TASKS = 1 << 13, PATIENCE = 400000 };
+enum { PROCESSES = 64, SLOTS = 16, SEATS = 8, TASKS = 1 << 13, PATIENCE = 2000000 };
 enum { MEMORY_MOST = 1000, MEMORY_LIMIT = 2000 }; /* KiB, where a pool has such bounds */
 static const int64_t ms = 1000000;
 
