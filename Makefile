@@ -18,11 +18,11 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
-        mutants simulate fuzz test-fuzz test-all wheel bench killmatrix killmatrix-self \
-        lint cross ci clean
+        test-chaos test-soak test-extension-address mutants simulate fuzz test-fuzz chaos soak \
+        test-all wheel bench killmatrix killmatrix-self lint cross ci clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 check-host: ## is there what a build needs? names the Debian package that is missing
 	@command -v $(PYTHON) >/dev/null || { echo "missing: Debian package python3"; exit 1; }
@@ -57,7 +57,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash mutants test-fuzz killmatrix-self ## sanitizers, mutants, fuzzing, kill matrix
+test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, mutants
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
@@ -75,13 +75,46 @@ test-crash: $(VENV)/tools ## a worker killed at a thousand more instants between
 	$(BIN)/cmake --build build/c --parallel 2
 	PF_CRASH_DRAWN=1000 build/c/tests/c/test_crash
 
+.venv-address/installed: $(VENV)/tools $(SOURCES)
+	$(PYTHON) -m venv .venv-address
+	.venv-address/bin/python -m pip install --quiet -Cbuild-dir=build/extension-address \
+	    -Ccmake.define.PF_SANITIZE=address '.[cli,test]'
+	@touch $@
+
+# The signals of crashes are the tests' own. A report of a worker's is found in its file.
+REPORTS = $(abspath build/extension-address/reports)
+test-extension-address: .venv-address/installed ## tests of lost workers, the extension under ASan
+	rm -rf $(REPORTS) && mkdir -p $(REPORTS)
+	LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:handle_segv=0:handle_abort=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:\
+	log_path=$(REPORTS)/asan \
+	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(REPORTS)/ubsan \
+	    .venv-address/bin/python -m pytest -q $(addprefix tests/test_,$(addsuffix .py,\
+	        tasks crash restart_resize zygote unruly_workers))
+	@if ls $(REPORTS)/* 2>/dev/null; then cat $(REPORTS)/*; exit 1; fi
+
+test-chaos: $(VENV)/installed ## 10 s of chaos
+	$(BIN)/python tests/chaos.py --seconds 10
+
+test-soak: $(VENV)/installed ## 2,000 recycles
+	$(BIN)/python tests/soak.py --recycles 2000 --gib 0
+
+chaos: $(VENV)/installed ## random signals to workers and zygotes under load: SECONDS=120 SEED=
+	$(BIN)/python tests/chaos.py --seconds $(or $(SECONDS),120) $(addprefix --seed ,$(SEED))
+
+soak: $(VENV)/installed ## 100,000 recycles and 3 GiB there and back: RECYCLES= GIB=
+	$(BIN)/python tests/soak.py --recycles $(or $(RECYCLES),100000) --gib $(or $(GIB),3)
+
 mutants: check-host ## does the simulation notice a core that is wrong in one place?
 	$(PYTHON) tests/c/simulate/mutants.py
 
-simulate: $(VENV)/tools ## a long simulation: STEPS=100000000
+# Each processor from a seed of its own; seeds count up, so far enough from each other.
+simulate: $(VENV)/tools ## a long simulation on all processors: STEPS=1000000000 SEED=
 	$(CMAKE) -B build/c
 	$(BIN)/cmake --build build/c --parallel 2
-	build/c/tests/c/simulate --steps $(or $(STEPS),100000000)
+	cores=$$(nproc); seed=$(or $(SEED),$$(date +%s)); \
+	seq 0 $$((cores - 1)) | xargs -P $$cores -I@ sh -c 'build/c/tests/c/simulate --steps \
+	    '$$(($(or $(STEPS),1000000000) / cores))' --seed $$(('$$seed' + @ * 100000000))'
 
 build/fuzz/built: $(VENV)/tools $(wildcard csrc/*.[ch] tests/fuzz/*.[ch] tests/c/simulate/*.[ch])
 	@command -v $(CLANG) >/dev/null || { echo "missing: Debian package clang"; exit 1; }
@@ -178,4 +211,4 @@ ci: ## what CI runs
 	$(MAKE) wheel
 
 clean: ## remove what was built
-	rm -rf build dist $(VENV) .venv-lint .venv-cross $(RIVALS) .venvs
+	rm -rf build dist $(VENV) .venv-lint .venv-cross .venv-address $(RIVALS) .venvs
