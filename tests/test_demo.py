@@ -49,7 +49,7 @@ def test_measure(tmp_path: Path, example: Any) -> None:
 
 def test_demo_on_few_files(tmp_path: Path) -> None:
     """Enough work that the killer meets a worker at it."""
-    body = "".join(f"def f{i}(x):\n    return [x for _ in range({i})]\n" for i in range(1500))
+    body = "".join(f"def f{i}(x):\n    return [x for _ in range({i})]\n" for i in range(700))
     for i in range(60):
         (tmp_path / f"m{i}.py").write_text(body)
     done = subprocess.run(
