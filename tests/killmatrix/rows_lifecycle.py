@@ -204,6 +204,9 @@ def restarted_under_fire(stage: Stage) -> None:
 @row(LIFE + "restart and resize under fire", killed(signal.SIGKILL), needs=NEEDS)
 def resized_under_fire(stage: Stage) -> None:
     stage.start()
+    stage.native.grow(3)
+    eventually(lambda: len(stage.pool.pids()) == 5)
+    stage.native.shrink(3)
     for _ in range(10):
         stage.native.grow(3)
         stage.victim(tasks.end_by_signal, signal.SIGKILL)

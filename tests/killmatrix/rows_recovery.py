@@ -94,6 +94,10 @@ def initializer_works_again(stage: Stage) -> None:
 def recycled_again_and_again(stage: Stage) -> None:
     stage.start(recycle=3)
     stage.others(100)
+    stage.settle()
+    if stage.strict:
+        spawned = stage.native.stats["workers_spawned"]
+        check(spawned > 30, f"{spawned} workers were spawned for 100 tasks")
 
 
 @row(RECYCLE + "after N tasks; none lost or repeated", killed(signal.SIGKILL), needs=("recycle",))
