@@ -496,8 +496,8 @@ MUTANTS = [
     Mutant(
         "no-standby",
         "pool_zygotes.c",
-        "    if (active != NULL && with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&",
-        "    if (0 && active != NULL && with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&",
+        "    if (active != NULL && pf__zygote_with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&",
+        "    if (0 && active != NULL && pf__zygote_with_role(pool, PF_ZYGOTE_STANDBY) == NULL &&",
         "no standby is forked",
         (
             "zygote-killed-while-idle",

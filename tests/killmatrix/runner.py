@@ -133,6 +133,12 @@ def command_of(pid: int) -> str:
     return str(pid)
 
 
+def arguments_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
 def run_all(
     rows: Iterable[Row],
     pool: str,

@@ -24,7 +24,7 @@ from helpers import Gate, alive, asleep, descendants, descriptors, eventually, l
 from . import tasks
 from .pools import Adapter
 from .row import Expect, Row
-from .runner import MARK, command_of, marked
+from .runner import MARK, arguments_of, command_of, marked
 
 WHATEVER = object()  # a value that is right as long as it comes
 
@@ -195,12 +195,19 @@ class Stage:
 
     def nothing_is_left(self) -> None:
         """Wait until nothing is there that has come of this row, but for us."""
-        mark = os.environ[MARK]
         try:
-            eventually(lambda: not marked(mark) - {os.getpid()}, within=8)
+            eventually(lambda: not self._left(), within=5)
         except AssertionError:
-            left = sorted(command_of(pid) for pid in marked(mark) - {os.getpid()})
+            left = sorted(command_of(pid) for pid in self._left())
             raise Failure(f"left: {', '.join(left)}") from None
+
+    def _left(self) -> set[int]:
+        left = marked(os.environ[MARK]) - {os.getpid()}
+        if self.strict:
+            return left
+        return {
+            pid for pid in left if "resource_tracker" not in arguments_of(pid)
+        }  # its own affair
 
     def end_others(self) -> None:
         """End whatever has come of this row, but for us."""
