@@ -129,7 +129,8 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
     }
     if (!done) {
         seat->oversized = false;
-        pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);
+        if (task->timer.at == PF_NEVER) /* else its limits are as they were */
+            pf__timer_set(&sup->timers, &task->timer, sup->now + LOOK_AGAIN * millisecond);
         return;
     }
     seat->condemned = true;

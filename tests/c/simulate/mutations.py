@@ -330,13 +330,6 @@ MUTANTS = [
         "a spare claims before its turn",
     ),
     Mutant(
-        "spare-spins",
-        "worker_tasks.c",
-        "(control & PF_CTL_HOLD || !something_to_claim(worker))",
-        "!something_to_claim(worker)",
-        "a spare does not sleep while there is something that it may not claim",
-    ),
-    Mutant(
         "spare-forgotten",
         "supervisor_seats.c",
         "    seat->succeeded = false;\n    pf__spares_take_turns(sup);\n",
