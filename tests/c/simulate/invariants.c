@@ -4,6 +4,7 @@
  *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
  *   where somebody is to claim, no spare waits; where a spare is ready, nobody spent goes on
  *   no slot is CLAIMED by a worker that was buried
+ *   whoever is to end and does not is killed in time
  *   while the application waits, nothing that it should know is without a bell, and no call without
  *   a timer for the end of its limit */
 #define _GNU_SOURCE
@@ -128,6 +129,13 @@ void oracle_returned(void)
     for (uint64_t number = 1; number <= truth_count; number++)
         open += !truths[number].settled;
     MUST(open >= sup->unfinished);
+}
+
+void oracle_polled(void)
+{
+    for (const struct process *process = processes; process < processes + PROCESSES; process++)
+        MUST(process->role != WORKER || process->dead || !process->down || process->doomed ||
+             now - process->down_since <= PF_EXIT_PATIENCE + 5000 * ms);
 }
 
 /* It sleeps until the pool does what it asked for. */

@@ -290,13 +290,6 @@ MUTANTS = [
         "the slot that a dead worker copied from is never used again",
     ),
     Mutant(
-        "body-unrevoked",
-        "pool_traffic.c",
-        "    (void)pf__child_revoke(child, seq);\n",
-        "",
-        "a call that was settled meanwhile begins, with an empty body",
-    ),
-    Mutant(
         "start-of-the-next",
         "pool_traffic.c",
         "while (page != again && --tries > 0);",

@@ -111,8 +111,9 @@ void run_worker(void)
     }
     MUST(errno == ESHUTDOWN || errno == EPIPE);
     current->down = errno == ESHUTDOWN;
+    current->down_since = now;
     if (once_in(10)) /* the destructor */
-        sim_wait(NULL, now + (int64_t)draw(12000) * ms);
+        sim_wait(NULL, now + (int64_t)draw(40000) * ms);
     leave(0);
 }
 
@@ -191,8 +192,10 @@ static void poll_pool(int64_t timeout)
         oracle_event(&events[i]);
         pf_event_clear(&events[i]);
     }
-    if (count >= 0)
+    if (count >= 0) {
         oracle_returned();
+        oracle_polled();
+    }
 }
 
 /* Without a zygote or workers it may take for ever. */

@@ -73,7 +73,8 @@ struct process {
     uint64_t page;               /* as last seen */
     uint64_t claim;              /* the sequence of the slot that it copies from; 0 */
     bool reported, deaf_to_term, up;
-    bool down;            /* it claims no more: its destructor runs */
+    bool down;
+    int64_t down_since;   /* it claims no more: its destructor runs */
     uint64_t memory_used; /* KiB, as last measured */
 };
 
@@ -164,6 +165,7 @@ void oracle_event(const pf_event *event);
 void oracle_signal(struct process *process);
 void oracle_observe(struct process *who); /* what the last step changed */
 void oracle_returned(void);               /* a call of prefork.h returned */
+void oracle_polled(void);                 /* pf_pool_poll did */
 void oracle_at_rest(void);                /* the application waits, and nothing is ready */
 void oracle_print(void);
 unsigned char pattern_at(uint64_t number, size_t at);
