@@ -54,7 +54,6 @@ int pf__process_die_with(pid_t parent);
 
 void pf__process_name(const char *name); /* of the calling thread, which ps may show */
 void pf__process_prefer_oom(void);       /* let the kernel's OOM killer choose us first */
-int pf__process_threads(void);           /* threads of this process, or -1 */
 
 /* A counting semaphore between threads, at zero. NULL with errno; free takes NULL. */
 struct pf__semaphore;

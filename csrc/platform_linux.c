@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "platform.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -184,18 +183,6 @@ void pf__process_prefer_oom(void)
         (void)dprintf(fd, "%ld", score > 1000 ? 1000 : score); /* it may be refused: so be it */
     }
     close(fd);
-}
-
-int pf__process_threads(void)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    if (tasks == NULL)
-        return -1;
-    int count = 0;
-    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(tasks);
-    return count;
 }
 
 struct pf__semaphore {

@@ -237,18 +237,6 @@ void pf__process_prefer_oom(void)
     /* Who goes first when memory is short is the system's own affair. */
 }
 
-int pf__process_threads(void)
-{
-    thread_act_array_t threads;
-    mach_msg_type_number_t count;
-    if (task_threads(mach_task_self(), &threads, &count) != KERN_SUCCESS)
-        return -1;
-    for (mach_msg_type_number_t i = 0; i < count; i++)
-        mach_port_deallocate(mach_task_self(), threads[i]);
-    vm_deallocate(mach_task_self(), (vm_address_t)threads, count * sizeof *threads);
-    return (int)count;
-}
-
 /* ---- semaphores ---------------------------------------------------------------------------- */
 
 /* Of POSIX's there are only those with a name, and they know no time limit. A wait for one of

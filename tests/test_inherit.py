@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
+import multiprocessing.util
 import os
 import subprocess
 import sys
@@ -237,3 +239,71 @@ def random_number():
 def test_workers_do_not_share_random_numbers(pool):
     one = pool(1, maxtasksperchild=1)
     assert len(set(one.starmap(random_number, [()] * 6))) == 6
+
+
+def test_threads_that_a_fork_hook_starts_in_the_zygote_are_warned_of(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        import logging, os, threading
+        from prefork import TaskPool
+
+        logging.basicConfig()
+
+        def start_one():
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+        os.register_at_fork(after_in_child=start_one)
+        with TaskPool(1) as pool:
+            print(pool.apply(abs, (-1,)))
+        """,
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert "the zygote has 2 threads" in done.stderr
+
+
+def test_a_start_by_a_thread_with_a_small_stack_is_warned_of(pool, caplog):
+    made = []
+    before = threading.stack_size(512 << 10)
+    try:
+        thread = threading.Thread(target=lambda: made.append(pool(1)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    assert made[0].apply(square, (3,)) == 9
+    assert "a stack of 512 KiB" in caplog.text
+
+
+def identity():
+    process = multiprocessing.current_process()
+    return process.name, process._parent_pid == os.getppid(), process.daemon
+
+
+def test_a_worker_has_an_identity_of_its_own_in_multiprocessings_books(pool):
+    assert pool(1).apply(identity) == ("prefork-worker-0", True, False)
+
+
+def test_finalizers_of_the_application_do_not_run_in_workers(pool, tmp_path):
+    path = tmp_path / "finalized"
+    finalizer = multiprocessing.util.Finalize(None, note, (str(path),), exitpriority=10)
+    try:
+        one = pool(1, maxtasksperchild=1)
+        assert one.map(square, range(3)) == [0, 1, 4]
+        one.stop()
+        assert not path.exists()
+    finally:
+        finalizer.cancel()
+
+
+def test_what_the_application_has_not_flushed_is_written_once(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        from prefork import TaskPool
+        print("once")
+        with TaskPool(1, maxtasksperchild=1) as pool:
+            pool.map(abs, range(3))
+        """,
+    )
+    assert done.stdout == "once\n"

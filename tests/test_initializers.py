@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import prefork
-from helpers import eventually, hold, kill_self, pid_of_worker, pids, square
+from helpers import eventually, full, hold, kill_self, pid_of_worker, pids, square
 
 
 def broken(*_):
@@ -131,6 +131,7 @@ def test_a_worker_that_cannot_start_harms_no_task_while_others_can(pool, gate, t
     one = pool(2, initializer=broken_while, initargs=(str(flag),), putlocks=False)
     held = one.apply_async(hold, (gate.path,))
     gate.arrived()
+    eventually(lambda: full(one, 2), one)
     flag.touch()
     (idle,) = pids(one) - {held.pid}
     os.kill(idle, signal.SIGKILL)

@@ -222,6 +222,7 @@ def test_a_zygote_that_does_not_answer_is_replaced_and_kills_nobody(pool, gate, 
     one = pool(2, putlocks=False)
     held = one.apply_async(hold, (gate.path,))
     (pid,) = gate.arrived()
+    eventually(lambda: full(one, 2), one)
     standby, zygote = standing_by(one), one.stats["zygote"]
     os.kill(zygote, signal.SIGSTOP)
     (idle,) = pids(one) - {pid}

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _core, codec
 from .logs import pool_logger
+from .machine import thread_count
 from .worker import WorkerSetup, cannot_work, flush_stdio, forget_application, work
 
 if TYPE_CHECKING:
     from ._core import CorePool, CoreWorker
 
 START_METHODS = ("fork", "exec")
+SMALL_STACK = 1 << 20  # bytes; a few thousand levels of pickle want more
 
 
 def default_start_method() -> str:
@@ -45,12 +47,23 @@ def _be_zygote(control: int, application: int, get_ready: Callable[[], WorkerSet
     try:
         main = functools.partial(work, get_ready())
         importlib.import_module("multiprocessing.util")  # or every worker would, for itself
+        _warn_of_own_threads()
     except BaseException as error:
         main = functools.partial(cannot_work, codec.encode_exception(error))
     # What exists now is the workers' for good: frozen, no collection touches its pages. Nothing is
     # collected here, for a finalizer would act on what is the application's.
     gc.freeze()
     _core.run_zygote(control, application, main)
+
+
+def _warn_of_own_threads() -> None:
+    count = thread_count()
+    if count is not None and count > 1:
+        pool_logger.warning(
+            "the zygote has %d threads, started by a fork hook or an import: a lock that one of "
+            "them holds when a worker is forked stays locked in that worker",
+            count,
+        )
 
 
 def _preloaded(setup: WorkerSetup, preload: Sequence[str]) -> WorkerSetup:
@@ -74,8 +87,19 @@ def _warn_of_threads() -> None:
         )
 
 
+def _warn_of_stack() -> None:
+    size = threading.stack_size()
+    if threading.current_thread() is not threading.main_thread() and 0 < size < SMALL_STACK:
+        pool_logger.warning(
+            "the pool is started by a thread with a stack of %d KiB, and its workers will have no "
+            "more: start it in the main thread",
+            size >> 10,
+        )
+
+
 def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     _warn_of_threads()
+    _warn_of_stack()
     # Garbage of the application is finalized where it belongs, before the fork.
     gc.collect()
     tracker = sys.modules.get("multiprocessing.resource_tracker")

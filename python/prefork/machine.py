@@ -87,6 +87,14 @@ def spare_descriptors() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft - used
 
 
+def thread_count() -> int | None:
+    """How many threads this process has (int), whoever started them; None where nobody knows."""
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return None
+
+
 def resident_kib(pid: int) -> int:
     """The resident memory of a process in KiB (int), 0 if it is gone or cannot be asked."""
     try:

@@ -1,5 +1,6 @@
 /* Tasks of a pool, submitted, cancelled, limited, and awaited by a host or as a guest. */
 #define _GNU_SOURCE
+#include "pool.h"
 #include "pooltest.h"
 #include "prefork.h"
 #include "runner.h"
@@ -245,5 +246,36 @@ TEST_SLOW(a_guest_and_its_workers_miss_no_call, 60)
     }
     printf("%ld rounds\n", rounds);
     fflush(stdout);
+    pf_pool_free(pool);
+}
+
+/* However much it delivers: else its pipe would fill with bells, and hold it up. */
+TEST(a_worker_rings_once_for_all_that_it_delivers_while_nobody_looks)
+{
+    enum { COUNT = 300 };
+    pf_pool *pool = make_pool(1, 0);
+    await_alive(pool, 1);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    CHECK(pf_pool_fd(pool) >= 0); /* armed, from now on */
+    uint64_t id = 0;
+    for (int i = 0; i < COUNT; i++)
+        id = submit(pool, "e", 0, 0);
+    await_sleep(await_claim(pool, id));
+    const struct pf__child *child = (const struct pf__child *)pool->seats[0];
+    CHECK(pf__channel_pending(&child->channel) <= sizeof(struct pf__frame));
+    for (int i = 0; i < COUNT; i++) {
+        pf_event event = await(pool, PF_EVENT_DONE, 0);
+        CHECK_EQ(event.outcome, PF_OK);
+        pf_event_clear(&event);
+    }
+    pf_pool_free(pool);
+}
+
+TEST(a_dead_workers_pipe_is_not_read_for_ever)
+{
+    pf_pool *pool = make_pool(1, 0);
+    for (int i = 0; i < 5; i++) /* a grandchild keeps its pipe, and writes sound frames into it */
+        expect(pool, submit(pool, "f", 0, 0), PF_LOST);
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
     pf_pool_free(pool);
 }
