@@ -54,8 +54,10 @@ def test_an_idle_pools_killed_zygote_is_noticed_by_the_log_only(pool, caplog):
     one = pool(2)
     one.apply(square, (1,))
     standing_by(one)
+    first = pids(eventually(lambda: full(one, 2) and one, one))
     with caplog.at_level("ERROR", "prefork"):
         os.kill(one.stats["zygote"], signal.SIGKILL)
+        eventually(lambda: not any(map(alive, first)))  # or one might still begin a task
         assert one.map(square, range(50)) == [i * i for i in range(50)]
         eventually(lambda: one.stats["zygotes_lost"] == 1, one)
         eventually(lambda: "has taken over" in caplog.text, one)
