@@ -51,6 +51,13 @@ static pf_worker_state state_of(const struct pf__seat *seat)
     return seat->retiring ? PF_WORKER_RETIRING : PF_WORKER_IDLE;
 }
 
+/* One that is at work says so before the zygote's word of its birth is read. */
+static pid_t pid_of(const struct pf__child *child)
+{
+    return child->pid == 0 && child->board.segment != NULL ? atomic_load(&child->board.segment->pid)
+                                                           : child->pid;
+}
+
 int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
 {
     if (look(pool) < 0)
@@ -65,7 +72,7 @@ int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
             workers[count] =
                 (pf_worker_info){.slot = i,
                                  .state = state_of(&child->seat),
-                                 .pid = child->pid,
+                                 .pid = pid_of(child),
                                  .generation = child->generation,
                                  .task = task != NULL ? task->id : 0,
                                  .since = task != NULL && child->board.segment != NULL
