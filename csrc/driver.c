@@ -103,8 +103,8 @@ void pf__driver_stop(pf_pool *pool)
     pthread_mutex_unlock(&pool->lock);
     if (runs) {
         pf__semaphore_post(pool->driver_wake);
-        if (pf__poll_wake(pool->poll) <
-            0) { /* it may sleep for ever; the pool's memory is left to it */
+        if (pf__poll_wake(pool->poll) < 0) {
+            /* It may sleep for ever; the pool's memory is left to it. */
             pthread_detach(pool->driver);
             pool->driver_lost = 1;
             return;

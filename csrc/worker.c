@@ -25,6 +25,14 @@ int pf__worker_is_copy(void)
     return forked_copy;
 }
 
+int pf__worker_refuses(void)
+{
+    if (!forked_copy)
+        return 0;
+    errno = ECHILD;
+    return -1;
+}
+
 pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_WORKER_FDS],
                            pid_t zygote)
 {
@@ -115,9 +123,7 @@ int pf__worker_say(pf_worker *worker, uint16_t type, const void *data, size_t si
 
 int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
 {
-    if (forked_copy) {
-        errno = ECHILD;
+    if (pf__worker_refuses() < 0)
         return -1;
-    }
     return pf__worker_say(worker, PF_FRAME_FAILED, data, size);
 }

@@ -45,6 +45,7 @@ void pf__signals_restore(const sigset_t *ignored);
 
 /* In a process that a task forked off a worker: it must not speak for the worker. */
 int pf__worker_is_copy(void);
+int pf__worker_refuses(void); /* -1 with errno ECHILD there, else 0 */
 
 /* This process answers for its stacks with that page; and the answer, for a signal handler. */
 void pf__worker_answers(const pf_worker *worker);

@@ -40,10 +40,8 @@ static void ring_if_armed(pf_worker *worker)
 
 int pf_worker_ready(pf_worker *worker)
 {
-    if (pf__worker_is_copy()) {
-        errno = ECHILD;
+    if (pf__worker_refuses() < 0)
         return -1;
-    }
     store_page(worker, 0, PF_IDLE);
     return pf__worker_send(worker, PF_FRAME_UP, NULL, 0);
 }
@@ -167,10 +165,8 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
 {
     struct pf__segment *segment = worker->board.segment;
     for (;;) {
-        if (pf__worker_is_copy()) {
-            errno = ECHILD;
+        if (pf__worker_refuses() < 0)
             return -1;
-        }
         int loaded;
         if (worker->seq == 0) {
             uint32_t left = atomic_load_explicit(&segment->claims_left, memory_order_relaxed);
@@ -225,10 +221,8 @@ int pf_worker_wait(pf_worker *worker)
 {
     struct pf__segment *segment = worker->board.segment;
     int result = 0, error = 0;
-    if (pf__worker_is_copy()) {
-        errno = ECHILD;
+    if (pf__worker_refuses() < 0)
         return -1;
-    }
     if (worker->seq != 0) /* the body of a claim is on its way */
         return pf__worker_wait_pipes(worker, 1);
     /* Announce, look again, sleep: with a full fence between, or a wake-up can be lost. */
@@ -270,10 +264,8 @@ static int put_result(pf_worker *worker, uint32_t outcome, const void *data, siz
 
 int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size)
 {
-    if (pf__worker_is_copy()) {
-        errno = ECHILD;
+    if (pf__worker_refuses() < 0)
         return -1;
-    }
     if (!worker->delivering && !swap_page(worker, PF_RUNNING, PF_DONE)) {
         errno = ECANCELED;
         return -1;

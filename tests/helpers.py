@@ -188,12 +188,13 @@ def pids(pool: Any) -> set[int]:
 
 
 def full(pool: Any, count: int) -> Any:
-    """The pool is at strength: every worker has a pid and can take tasks."""
-    return (
-        len(workers := pool.workers) == count
-        and all(w.pid and w.state in ("idle", "running") for w in workers)
-        and workers
-    )
+    """The pool is at strength: every worker has a pid and can take tasks.
+
+    Spares are not counted: one waits for as long as a worker has a task or two of its share left.
+    """
+    workers = [worker for worker in pool.workers if worker.state != "spare"]
+    at_strength = all(w.pid and w.state in ("idle", "running") for w in workers)
+    return len(workers) == count and at_strength and workers
 
 
 # ---- tasks ---------------------------------------------------------------------------------------
