@@ -172,7 +172,8 @@ static enum pf__order_type seat_order(struct pf__supervisor *sup, struct pf__ord
 
 static bool can_publish(const struct pf__supervisor *sup)
 {
-    return sup->queue.first != NULL && sup->tail - sup->head < sup->slot_count;
+    return sup->queue.first != NULL && sup->tail - sup->head < sup->slot_count &&
+           sup->burned <= sup->slot_count;
 }
 
 static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__order *order)
@@ -183,12 +184,14 @@ static enum pf__order_type publish_order(struct pf__supervisor *sup, struct pf__
     order->seq = sup->tail;
     if (sup->slot_is_held) {
         sup->slot_is_held = false;
+        sup->burned++;
         sup->slots[sup->tail++ & (sup->slot_count - 1)] = NULL;
         return PF_ORDER_SKIP;
     }
     if (!sup->slot_is_free)
         return PF_ORDER_LOOK_SLOT;
     sup->slot_is_free = false;
+    sup->burned = 0;
     pf__tasks_take_out(&sup->queue, task);
     task->state = PF_TASK_PUBLISHED;
     task->seq = sup->tail++;

@@ -148,6 +148,7 @@ struct pf__supervisor {
     struct pf__timer sample_timer; /* runs while somebody works whose memory matters */
     int64_t birth;                 /* ns that the last one took from the order until it was up */
     uint64_t ready;                /* published, not seen claimed */
+    uint32_t burned; /* slots in a row that were held: if all are, the end of a worker is awaited */
     uint64_t unfinished, epoch;
     int64_t stall; /* ns for which the whole family stood still */
     int64_t term_grace;

@@ -174,6 +174,7 @@ static void vacate(struct pf__supervisor *sup, struct pf__seat *seat)
     if (seat->state == PF_SEAT_SPAWNING)
         sup->spawning--;
     sup->live--;
+    sup->burned = 0;
     sup->down -= seat->down;
     seat->state = PF_SEAT_VACANT;
     seat->todo = 0;

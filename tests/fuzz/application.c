@@ -226,7 +226,7 @@ static void look(void)
     pf_worker_info workers[SEATS];
     pf_pool_info info;
     MUST(pf_pool_describe(pool, &info) == 0 && info.unfinished <= truth_count);
-    MUST(pf_pool_list_workers(pool, workers, SEATS) <= SEATS);
+    MUST(pf_pool_list_workers(pool, workers, SEATS) <= (int)pool->sup.seat_count);
     (void)pf_pool_find_task(pool, some_task());
 }
 
@@ -302,10 +302,13 @@ static void set_up(void)
         options.tasks_per_worker = 3;
     pool = pf_pool_new(&options);
     MUST(pool != NULL);
+    const struct pf__recycling recycling = pool->sup.recycling;
+    const uint32_t seats = pool->sup.seat_count;
     pf__ring_close(&pool->ring);
     MUST(pf__ring_create(&pool->ring, SLOTS, BODY_ROOM) == 0);
     pf__supervisor_init(&pool->sup, pool->slots, SLOTS, options.term_grace);
-    pf__supervisor_seats(&pool->sup, pool->seats, options.workers);
+    pf__supervisor_seats(&pool->sup, pool->seats, seats);
+    pool->sup.recycling = recycling;
     pool->sup.target = options.workers;
     pool->sup.now = now;
     if (guest)

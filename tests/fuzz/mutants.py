@@ -55,10 +55,10 @@ MUTANTS = {  # what is wrong then: file, old text, new text
         "    pf__ring_release(&pool->ring, seat->index);",
         "",
     ),
-    "a body is sent as often as it is asked for": (
-        "pool_traffic.c",
-        "    return newer;",
-        "    return 1;",
+    "a ring whose every slot is held is gone round without pause": (
+        "supervisor.c",
+        " &&\n           sup->burned <= sup->slot_count;",
+        ";",
     ),
 }
 
