@@ -22,7 +22,7 @@ struct pf__message {
     int32_t pid, status;
 };
 
-enum { PF_CONTROL_FDS = 6 };
+enum { PF_CONTROL_FDS = 8 };
 
 /* Sends one message. 0, or -1 with errno: EAGAIN (a non-blocking socket is full), EPIPE. */
 int pf__control_send(int fd, const struct pf__message *message, const int *fds, int count);

@@ -25,6 +25,7 @@ void pf__memory_seal(int fd);
 
 /* Maps it; a fork of the mapping process does not get the mapping. NULL with errno. */
 void *pf__memory_map(int fd, size_t size, int writable);
+void *pf__memory_map_part(int fd, size_t offset, size_t size, int writable); /* whole pages */
 void pf__memory_unmap(void *memory, size_t size);
 
 /* A descriptor that turns readable when the process has ended, or -1 with errno (ENOSYS where the

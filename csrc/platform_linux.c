@@ -47,8 +47,13 @@ void pf__memory_seal(int fd)
 
 void *pf__memory_map(int fd, size_t size, int writable)
 {
+    return pf__memory_map_part(fd, 0, size, writable);
+}
+
+void *pf__memory_map_part(int fd, size_t offset, size_t size, int writable)
+{
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
+    void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, (off_t)offset);
     if (memory == MAP_FAILED)
         return NULL;
     if (madvise(memory, size, MADV_DONTFORK) < 0) {

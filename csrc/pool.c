@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { MIN_SLOTS = 1024, BODY_SIZE = 1024, MOST_RETRIES = 60000 };
 
@@ -56,7 +57,7 @@ pf_pool *pf_pool_new(const pf_options *options)
     pool->timer_at = INT64_MAX;
     pool->fork_end = -1;
     pf__timer_init(&pool->standby_timer, 0);
-    pool->ring.pool_fd = pool->ring.words_fd = -1;
+    pool->ring.pool_fd = pool->ring.words_fd = pool->history.fd = -1;
     pthread_mutex_init(&pool->lock, NULL);
     pool->followed = pf__semaphore_new();
     pool->gathered = pf__semaphore_new();
@@ -70,7 +71,8 @@ pf_pool *pf_pool_new(const pf_options *options)
     pool->poll = pf__poll_open();
     if (pool->slots == NULL || pool->poll == NULL || pool->followed == NULL ||
         pool->gathered == NULL || pool->driver_wake == NULL ||
-        pf__ring_create(&pool->ring, slots, BODY_SIZE) < 0)
+        pf__ring_create(&pool->ring, slots, BODY_SIZE) < 0 ||
+        pf__history_create(&pool->history, slots < PF_MAX_WORKERS ? slots : PF_MAX_WORKERS) < 0)
         goto fail;
     pf__supervisor_init(&pool->sup, pool->slots, slots, options->term_grace);
     pool->sup.target = options->workers;
@@ -94,7 +96,9 @@ fail:;
 void pf_event_clear(pf_event *event)
 {
     free(event->data);
+    free(event->history);
     event->data = NULL;
+    event->history = NULL;
 }
 
 /* ---- tasks --------------------------------------------------------------------------------- */
@@ -329,6 +333,9 @@ void pf_pool_shut_down(pf_pool *pool)
     for (uint32_t i = 0; pool->poll != NULL && i < pool->sup.seat_count; i++)
         pf__child_close(pool, (struct pf__child *)pool->seats[i]);
     pf__ring_close_fds(&pool->ring);
+    if (pool->history.fd >= 0)
+        close(pool->history.fd);
+    pool->history.fd = -1;
     pf__poll_close(pool->poll);
     pool->poll = NULL;
     pthread_mutex_unlock(&pool->lock);
@@ -362,11 +369,12 @@ void pf_pool_free(pf_pool *pool)
         free(child);
     }
     if (pool->dead)
-        pool->ring.pool = NULL, pool->ring.words = NULL;
+        pool->ring.pool = NULL, pool->ring.words = NULL, pool->history.memory = NULL;
     pf__ring_close(&pool->ring);
+    pf__history_close(&pool->history);
     free_jobs(pool);
     while (pool->event_count > 0) {
-        free(pool->events[pool->event_first].data);
+        pf_event_clear(&pool->events[pool->event_first]);
         pool->event_first = (pool->event_first + 1) & (pool->event_room - 1);
         pool->event_count--;
     }

@@ -19,6 +19,7 @@
 #include "channel.h"
 #include "crashlog.h"
 #include "handles.h"
+#include "history.h"
 #include "poll.h"
 #include "prefork.h"
 #include "ring.h"
@@ -78,6 +79,7 @@ struct pf_pool {
     _Atomic int ended; /* shut down: the poll and all descriptors are gone, the facts remain */
     struct pf__supervisor sup;
     struct pf__ring ring;
+    struct pf__history history;
     struct pf__poll *poll;
     struct pf__handles jobs;
     struct pf__heap timers; /* of children and of the standby */
@@ -137,6 +139,8 @@ void pf__pool_obey(pf_pool *pool);
 void pf__pool_call_sleepers(pf_pool *pool);
 void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
+void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,
+                    uint64_t value);
 
 /* pool_children.c */
 struct pf__child *pf__child_new(uint32_t index);

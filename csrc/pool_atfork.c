@@ -49,6 +49,7 @@ static void in_child(void)
         }
         close_quietly(&pool->ring.pool_fd);
         close_quietly(&pool->ring.words_fd);
+        close_quietly(&pool->history.fd);
         pf__poll_close(pool->poll);
         pool->poll = NULL;
         pthread_mutex_unlock(&pool->lock);

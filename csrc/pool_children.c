@@ -66,11 +66,13 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     if (pf__scoreboard_create(&child->board, RESULTS_SIZE, child->seat.tasks_most) < 0 ||
         pf__crashlog_create(&child->crash) < 0 || pf__pipe(to) < 0 || pf__pipe(from) < 0)
         goto fail;
+    pf__history_spawned(pf__history_of(&pool->history, child->seat.index), child->generation);
     if (child->seat.spare)
         atomic_store(&child->board.segment->control, PF_CTL_HOLD);
     int fds[PF_WORKER_FDS] = {[PF_FD_TASKS] = pool->ring.pool_fd,
                               [PF_FD_WORDS] = pool->ring.words_fd,
                               [PF_FD_BOARD] = child->board.fd,
+                              [PF_FD_HISTORY] = pool->history.fd,
                               [PF_FD_IN] = to[0],
                               [PF_FD_OUT] = from[1],
                               [PF_FD_CRASH] = child->crash.fd};
@@ -214,6 +216,7 @@ static void bury(pf_pool *pool, struct pf__child *child)
                                                : PF_EXIT_UNASKED;
     event.status = child->status_known ? child->status : -1;
     event.memory = seat->memory;
+    pf__child_note(pool, child, PF_NOTE_EXITED, (uint64_t)(int64_t)event.status);
     pool->counts.exited++;
     if (!seat->retiring || seat->succeeded)
         pool->counts.replaced++;

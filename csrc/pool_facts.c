@@ -85,6 +85,18 @@ int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
     return count;
 }
 
+int pf_pool_history(pf_pool *pool, uint32_t slot, pf_history *copy)
+{
+    if (look(pool) < 0)
+        return -1;
+    int known = slot < pool->sup.seat_count;
+    if (known)
+        pf__history_copy(pf__history_of(&pool->history, slot), copy);
+    pthread_mutex_unlock(&pool->lock);
+    errno = ERANGE;
+    return known ? 0 : -1;
+}
+
 pid_t pf_pool_find_task(pf_pool *pool, uint64_t id)
 {
     if (pf__pool_enter(pool) < 0)

@@ -32,7 +32,8 @@ static int has_room(pf_pool *pool)
 void pf__pool_event(pf_pool *pool, const pf_event *event)
 {
     if (!has_room(pool)) {
-        free(event->data);
+        pf_event lost = *event;
+        pf_event_clear(&lost);
         return;
     }
     pool->events[(pool->event_first + pool->event_count++) & (pool->event_room - 1)] = *event;
@@ -46,6 +47,11 @@ pf_event pf__child_event(const struct pf__child *child, pf_event_type type)
                       .status = -1,
                       .peak_rss = child->peak_rss,
                       .zygote_lost = child->zygote_lost};
+}
+
+void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type, uint64_t value)
+{
+    pf__history_note(pf__history_of(&pool->history, child->seat.index), type, value);
 }
 
 static void give_accepted(pf_pool *pool, const struct pf__task *task)
@@ -75,13 +81,17 @@ static uint64_t *counter_of(pf_pool_info *counts, uint32_t verdict)
     }
 }
 
-static void show_crash(pf_event *event, const struct pf__child *child)
+/* What its fault handler wrote, and what it did last. */
+static void show_crash(pf_pool *pool, pf_event *event, const struct pf__child *child)
 {
     const struct pf__crashlog *crash = child->left != NULL ? child->left : &child->crash;
     size_t size = pf__crashlog_length(crash);
     event->data = size > 0 ? malloc(size) : NULL;
     if (event->data != NULL)
         memcpy(event->data, crash->text, event->size = size);
+    event->history = malloc(sizeof *event->history);
+    if (event->history != NULL)
+        pf__history_copy(pf__history_of(&pool->history, child->seat.index), event->history);
 }
 
 static void give_settled(pf_pool *pool, struct pf__task *task)
@@ -106,7 +116,7 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
     event.data = job->result;
     event.size = job->result_size;
     if ((task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT) && task->seat != PF_NO_WORKER)
-        show_crash(&event, (struct pf__child *)pool->seats[task->seat]);
+        show_crash(pool, &event, (struct pf__child *)pool->seats[task->seat]);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     pf__job_free(job);
@@ -145,6 +155,7 @@ static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task
     atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
     atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);
     signal_child(child, PF_SOFT_SIGNAL);
+    pf__child_note(pool, child, PF_NOTE_SOFT_LIMIT, task->id);
     pf__pool_event(pool, &event);
 }
 
@@ -161,6 +172,9 @@ static void condemn(pf_pool *pool, struct pf__child *child, uint64_t seq)
     bool done = child->board.segment != NULL &&
                 atomic_compare_exchange_strong(&child->board.segment->page, &running,
                                                pf__word(seq, 0, PF_CONDEMNED));
+    const struct pf__task *task = child->seat.held.last;
+    if (done && task != NULL)
+        pf__child_note(pool, child, PF_NOTE_CONDEMNED, task->id);
     pf__supervisor_condemned(&pool->sup, &child->seat, seq, done);
 }
 
@@ -168,6 +182,7 @@ static void retire(pf_pool *pool, struct pf__child *child)
 {
     if (child->board.segment == NULL)
         return;
+    pf__child_note(pool, child, PF_NOTE_RETIRED, 0);
     atomic_store(&child->board.segment->control, PF_CTL_RETIRE);
     pf__child_send(pool, child, PF_FRAME_BELL, 0);
 }
@@ -240,6 +255,7 @@ void pf__pool_obey(pf_pool *pool)
             condemn(pool, child, order.seq);
             break;
         case PF_ORDER_SIGNAL:
+            pf__child_note(pool, child, PF_NOTE_SIGNALLED, (uint64_t)order.signal);
             signal_child(child, order.signal);
             break;
         case PF_ORDER_SAMPLE:

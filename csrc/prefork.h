@@ -69,6 +69,39 @@ typedef enum {
     PF_EXIT_OVERDUE /* killed: it was to end in good order, and did not in ten seconds */
 } pf_exit;
 
+/* The flight recorder's notes: what happened in a slot of the pool, and to whom. */
+typedef enum {
+    PF_NOTE_SPAWNED,    /* its zygote was asked for a worker: generation */
+    PF_NOTE_BORN,       /* pid */
+    PF_NOTE_READY,      /* its initializer is through */
+    PF_NOTE_FAILED,     /* its initializer has failed */
+    PF_NOTE_CLAIMED,    /* task */
+    PF_NOTE_RETURNED,   /* task */
+    PF_NOTE_RAISED,     /* task */
+    PF_NOTE_SOFT_LIMIT, /* it was told that its time is up: task */
+    PF_NOTE_CONDEMNED,  /* it ran longer than its limit, or had too much memory: task */
+    PF_NOTE_SIGNALLED,  /* by the pool: signal */
+    PF_NOTE_RETIRED,    /* it was told to end after its present task */
+    PF_NOTE_EXITED,     /* status as of waitpid, -1 if unknown */
+    PF_NOTE_TYPES
+} pf_note_type;
+
+enum { PF_NOTES = 128 }; /* that are kept for each slot */
+
+typedef struct {
+    uint32_t type;
+    int64_t at;
+    uint64_t value;
+} pf_note;
+
+typedef struct {
+    uint64_t generation; /* of the slot's newest process; 0: there never was one */
+    int64_t since;       /* when it was spawned */
+    int32_t pid;         /* of it; 0 until it is born */
+    uint32_t count;
+    pf_note notes[PF_NOTES]; /* oldest first; also of the slot's processes before that one */
+} pf_history;
+
 typedef struct {
     pf_event_type type;
     uint32_t outcome; /* pf_outcome or pf_exit */
@@ -82,6 +115,7 @@ typedef struct {
     uint64_t memory;     /* KiB, of a worker that was ended because that was too much, else 0 */
     void *data;          /* the event's own; given up by pf_event_clear */
     size_t size;
+    pf_history *history; /* the event's own, too: of a worker that has lost a task, else NULL */
 } pf_event;
 
 void pf_event_clear(pf_event *event);
@@ -196,6 +230,12 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info);
 int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max);
 /* The pid of the worker that runs the task now, 0 if none does. */
 pid_t pf_pool_find_task(pf_pool *pool, uint64_t task);
+
+/* What happened last in a slot. 0, or -1 with errno: ERANGE if there never was such a slot. */
+int pf_pool_history(pf_pool *pool, uint32_t slot, pf_history *copy);
+/* The same of another process's pool, by a descriptor of its memory file "prefork-history", as
+ * /proc/PID/fd has it. -1 with errno also EPROTO: this is none, or another version's. */
+int pf_history_read(int fd, uint32_t slot, pf_history *copy);
 
 /* ---- the zygote ---------------------------------------------------------------------------- */
 

@@ -46,7 +46,10 @@ pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_
     worker->board.fd = worker->ring.pool_fd = worker->ring.words_fd = -1;
     if (pf__scoreboard_open(&worker->board, fds[PF_FD_BOARD]) < 0)
         goto fail;
+    worker->history = pf__history_open(fds[PF_FD_HISTORY], slot);
+    close(fds[PF_FD_HISTORY]);
     atomic_store(&worker->board.segment->pid, getpid());
+    pf__history_born(worker->history, getpid());
     if (pf__ring_open(&worker->ring, fds[PF_FD_TASKS], fds[PF_FD_WORDS]) < 0 ||
         pf__channel_open(&worker->channel, fds[PF_FD_IN], fds[PF_FD_OUT], UINT64_MAX) < 0)
         goto fail;
@@ -67,6 +70,7 @@ void pf__worker_close(pf_worker *worker)
 {
     pf__channel_close(&worker->channel);
     pf__scoreboard_close(&worker->board);
+    pf__history_leave(worker->history);
     pf__ring_close(&worker->ring);
     if (worker->crash_log >= 0)
         close(worker->crash_log);
@@ -125,5 +129,6 @@ int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
 {
     if (pf__worker_refuses() < 0)
         return -1;
+    pf__history_note(worker->history, PF_NOTE_FAILED, 0);
     return pf__worker_say(worker, PF_FRAME_FAILED, data, size);
 }

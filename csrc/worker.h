@@ -3,6 +3,7 @@
 #define PF_WORKER_H
 
 #include "channel.h"
+#include "history.h"
 #include "prefork.h"
 #include "scoreboard.h"
 
@@ -12,6 +13,7 @@ struct pf_worker {
     struct pf__ring ring;
     struct pf__scoreboard board;
     struct pf__channel channel;
+    struct pf__slot_history *history;
     uint32_t slot;
     uint64_t generation;
     uint64_t cursor; /* nothing before it will ever be READY again */
@@ -29,7 +31,16 @@ struct pf_worker {
 };
 
 /* What the application sends for every worker; the descriptors come beside it, in this order. */
-enum { PF_FD_TASKS, PF_FD_WORDS, PF_FD_BOARD, PF_FD_IN, PF_FD_OUT, PF_FD_CRASH, PF_WORKER_FDS };
+enum {
+    PF_FD_TASKS,
+    PF_FD_WORDS,
+    PF_FD_BOARD,
+    PF_FD_HISTORY,
+    PF_FD_IN,
+    PF_FD_OUT,
+    PF_FD_CRASH,
+    PF_WORKER_FDS
+};
 
 /* In the newborn, signals blocked: dies with `zygote`, stores its pid, maps and closes. Takes over
  * the descriptors. NULL with errno; the child must then `_exit`. */

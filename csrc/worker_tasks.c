@@ -43,6 +43,7 @@ int pf_worker_ready(pf_worker *worker)
     if (pf__worker_refuses() < 0)
         return -1;
     store_page(worker, 0, PF_IDLE);
+    pf__history_note(worker->history, PF_NOTE_READY, 0);
     return pf__worker_send(worker, PF_FRAME_UP, NULL, 0);
 }
 
@@ -99,6 +100,7 @@ static int load_body(pf_worker *worker, pf_claim *claim)
     const struct pf__body *body = pf__ring_body(&worker->ring, worker->seq);
     worker->id = body->id;
     worker->flags = body->flags;
+    pf__history_note(worker->history, PF_NOTE_CLAIMED, worker->id);
     claim->size = body->size;
     if (body->flags & PF_BODY_OUTSIDE) {
         leave_slot(worker);
@@ -278,6 +280,8 @@ int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, siz
     worker->delivering = out ? 2 : 1;
     if (!out || pf__channel_wants_write(&worker->channel))
         return 1;
+    pf__history_note(worker->history, outcome == PF_OK ? PF_NOTE_RETURNED : PF_NOTE_RAISED,
+                     worker->id);
     worker->delivering = 0;
     worker->seq = 0;
     store_page(worker, 0, PF_IDLE);

@@ -12,7 +12,7 @@ import pytest
 
 import prefork
 from helpers import fail, pid_of_worker, square
-from prefork import errors
+from prefork import HistoryEvent, errors
 from prefork.errors import WorkerEnd
 
 
@@ -266,7 +266,7 @@ def examples():
         prefork.OutOfMemory(),
         errors.lost_error("f", WorkerEnd(pid=12, status=9), retries=2),
         errors.queue_timeout(7, "f", 1.5),
-        errors.time_limit(7, "f", 1.5, 12, 1.6, "stack"),
+        errors.time_limit(7, "f", 1.5, 12, 1.6, "stack", (HistoryEvent(1.0, "ready", 0),)),
         prefork.SoftTimeLimitExceeded("late", 2.5),
         prefork.RemoteError(),
     ]

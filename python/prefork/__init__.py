@@ -17,6 +17,7 @@ from .errors import (
     WorkerLostError,
 )
 from .facts import Worker
+from .history import HistoryEvent
 from .inside import CurrentTask, current_task, extend_deadline
 from .maps import MapIterator
 from .pool import TaskPool
@@ -27,6 +28,7 @@ __version__ = _version("prefork")
 
 __all__ = [
     "CurrentTask",
+    "HistoryEvent",
     "InitializerError",
     "MapIterator",
     "OutOfMemory",

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from ._cython import SOFT_SIGNAL, STACKS_SIGNAL, CorePool, CoreWorker, run_zygote
+from ._cython import SOFT_SIGNAL, STACKS_SIGNAL, CorePool, CoreWorker, read_history, run_zygote
 
-__all__ = ["SOFT_SIGNAL", "STACKS_SIGNAL", "CorePool", "CoreWorker", "run_zygote"]
+__all__ = [
+    "SOFT_SIGNAL",
+    "STACKS_SIGNAL",
+    "CorePool",
+    "CoreWorker",
+    "read_history",
+    "run_zygote",
+]
 
 # Event types and outcomes, as in prefork.h.
 (

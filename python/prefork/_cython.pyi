@@ -7,9 +7,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int, int]
+Notes = tuple[int, float, int, list[tuple[int, float, int]]]
+"""generation, since, pid, and for each note: type, at (monotonic seconds), value"""
+
+Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int, int, Notes | None]
 """type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss,
-memory"""
+memory, the worker's notes"""
 
 SOFT_SIGNAL: int
 STACKS_SIGNAL: int
@@ -54,6 +57,7 @@ class CorePool:
     def shut_down(self) -> None: ...
     def describe(self) -> dict[str, int]: ...
     def workers(self) -> list[tuple[int, int, int, int, int, float, int]]: ...
+    def history(self, slot: int) -> Notes: ...
     def find_task(self, task: int) -> int: ...
 
 class CoreWorker:
@@ -79,6 +83,7 @@ class CoreWorker:
     def claim(self) -> bytes | None: ...
     def deliver(self, outcome: int, data: bytes) -> None: ...
 
+def read_history(fd: int, slot: int) -> Notes: ...
 def run_zygote(
     control: int, application: int, worker_main: Callable[[CoreWorker], NoReturn]
 ) -> NoReturn: ...

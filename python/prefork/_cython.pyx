@@ -38,6 +38,15 @@ cdef int64_t nanoseconds(timeout) except -2:
     return <int64_t>(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
 
 
+cdef tuple notes_of(pf.pf_history *history):
+    if history == NULL:
+        return None
+    cdef uint32_t i
+    return (history.generation, history.since * 1e-9, history.pid,
+            [(history.notes[i].type, history.notes[i].at * 1e-9, history.notes[i].value)
+             for i in range(history.count)])
+
+
 cdef tuple as_tuple(pf.pf_event *event):
     cdef bytes data = None
     cdef uint32_t outcome = event.outcome
@@ -48,7 +57,8 @@ cdef tuple as_tuple(pf.pf_event *event):
             if outcome == pf.PF_OK:
                 outcome = pf.PF_ERROR
     return (<int>event.type, outcome, event.task, event.slot, event.pid, event.status,
-            event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory)
+            event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory,
+            notes_of(event.history))
 
 
 cdef class CorePool:
@@ -227,11 +237,22 @@ cdef class CorePool:
         finally:
             free(workers)
 
+    def history(self, uint32_t slot):
+        cdef pf.pf_history history
+        check(pf.pf_pool_history(self.pool, slot, &history))
+        return notes_of(&history)
+
     def find_task(self, uint64_t task):
         cdef int pid
         with nogil:
             pid = pf.pf_pool_find_task(self.pool, task)
         return check(pid)
+
+
+def read_history(int fd, uint32_t slot):
+    cdef pf.pf_history history
+    check(pf.pf_history_read(fd, slot, &history))
+    return notes_of(&history)
 
 
 cdef int fork_with_hooks(void *context) noexcept:

@@ -8,6 +8,7 @@ cdef extern from "prefork.h" nogil:
         PF_STACKS_SIGNAL
         PF_OK
         PF_ERROR
+        PF_NOTES
 
     ctypedef struct pf_pool:
         pass
@@ -30,6 +31,18 @@ cdef extern from "prefork.h" nogil:
         int64_t limit
         int64_t queue_limit
 
+    ctypedef struct pf_note:
+        uint32_t type
+        int64_t at
+        uint64_t value
+
+    ctypedef struct pf_history:
+        uint64_t generation
+        int64_t since
+        int32_t pid
+        uint32_t count
+        pf_note notes[PF_NOTES]
+
     ctypedef struct pf_event:
         int type
         uint32_t outcome
@@ -43,6 +56,7 @@ cdef extern from "prefork.h" nogil:
         uint64_t memory
         void *data
         size_t size
+        pf_history *history
 
     ctypedef struct pf_worker_info:
         uint32_t slot
@@ -108,6 +122,9 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
     int pf_pool_find_task(pf_pool *pool, uint64_t task)
+
+    int pf_pool_history(pf_pool *pool, uint32_t slot, pf_history *copy)
+    int pf_history_read(int fd, uint32_t slot, pf_history *copy)
 
     int pf_worker_crash_log(const pf_worker *worker)
     int pf_worker_answer_stacks_signal()

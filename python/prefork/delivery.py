@@ -23,10 +23,10 @@ from .errors import (
     lost_error,
     queue_timeout,
     readable_stack,
-    signal_name,
     time_limit,
 )
 from .health import Health
+from .history import history_of, how_it_ended, last_life
 from .machine import OomKills
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class Delivery:
         return found, None
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
-        _, outcome, _, _, pid, status, zygote_lost, at, data, peak_rss, memory = event
+        _, outcome, number, _, pid, status, zygote_lost, at, data, peak_rss, memory, notes = event
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
@@ -204,10 +204,11 @@ class Delivery:
         if outcome == _core.CANCELLED:
             return None, task._cancelled_by
         stack = readable_stack((data or b"").decode(errors="replace"))
+        history = last_life(history_of(notes, {number: task.id}))
         if outcome == _core.EXPIRED:
             return None, queue_timeout(task.id, task.name, task._queue_limit)
         if outcome == _core.TIMED_OUT:
-            return None, time_limit(task.id, task.name, task._limit, pid, runtime, stack)
+            return None, time_limit(task.id, task.name, task._limit, pid, runtime, stack, history)
         killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL
         end = WorkerEnd(
             pid=pid,
@@ -220,6 +221,7 @@ class Delivery:
             memory=memory,
             memory_limit=self._pool._recycling.memory_limit or 0,
             stack=stack,
+            history=history,
         )
         lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
         lost.task_id, lost.task_name = task.id, task.name
@@ -232,13 +234,8 @@ class Delivery:
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, zygote_lost, *_, memory = event
-        if status < 0:
-            what = "ended, how is unknown"
-        elif status & 0x7F:
-            what = f"was ended by {signal_name(status & 0x7F)}"
-        else:
-            what = f"exited with code {status >> 8}"
+        _, how, _, slot, pid, status, zygote_lost, *_, memory, _ = event
+        what = how_it_ended(status)
         if how == _core.EXIT_OVERDUE:
             what += ": it was to end in good order, and did not in ten seconds"
         if memory:

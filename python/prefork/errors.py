@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .history import HistoryEvent, signal_name, told
+
 if sys.version_info >= (3, 11):
 
     class TimeoutError(builtins.TimeoutError, multiprocessing.TimeoutError):
@@ -52,6 +54,7 @@ class _TaskEnded(Exception):
         self.task_name: str | None = None
         self.pid: int | None = None  #: of the worker
         self.runtime: float | None = None  #: seconds from the beginning of the call, if it began
+        self.history: tuple[HistoryEvent, ...] = ()  #: what the worker did last, oldest first
 
 
 class WorkerLostError(_TaskEnded):
@@ -131,14 +134,6 @@ class InitializerError(RuntimeError):
     zygote could not be made ready for them. What was raised there is the `__cause__`."""
 
 
-def signal_name(number: int) -> str:
-    """The name of a signal, or its number where it has none."""
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 @dataclass(frozen=True)
 class WorkerEnd:
     """How a worker ended in the middle of a task, as far as it is known."""
@@ -153,6 +148,7 @@ class WorkerEnd:
     memory: int = 0  #: KiB for which it was killed; 0: it was not
     memory_limit: int = 0  #: KiB
     stack: str = ""
+    history: tuple[HistoryEvent, ...] = ()
 
     @property
     def signal(self) -> int | None:
@@ -170,11 +166,18 @@ class WorkerEnd:
 
 
 def time_limit(
-    task_id: Any, name: str, limit: float | None, pid: int, runtime: float | None, stack: str
+    task_id: Any,
+    name: str,
+    limit: float | None,
+    pid: int,
+    runtime: float | None,
+    stack: str,
+    history: tuple[HistoryEvent, ...],
 ) -> TimeLimitExceeded:
     """The error of a task that was killed for running too long."""
     message = f"{name} ran longer than its limit of {limit} s; its worker {pid} was killed"
-    error = TimeLimitExceeded(f"{message}\n{stack}" if stack else message)
+    error = TimeLimitExceeded(_with_details(message, stack, history))
+    error.history = history
     error.task_id, error.task_name = task_id, name
     error.limit, error.pid, error.runtime = limit, pid, runtime
     error.stack = stack or None
@@ -191,6 +194,7 @@ def queue_timeout(task_id: Any, name: str, limit: float | None) -> QueueTimeout:
 def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
     """The error of a task whose worker ended, `retries` times before."""
     kind, message = _explained(name, end)
+    message = _with_details(message, end.stack, end.history)
     error = kind(message)
     if retries > 0:
         error = QuarantinedTask(
@@ -203,6 +207,7 @@ def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
     error.zygote_lost = end.zygote_lost
     error.peak_rss = end.peak_rss or None
     error.stack = end.stack or None
+    error.history = end.history
     if isinstance(error, OutOfMemory) and end.memory:
         error.memory, error.memory_limit = end.memory, end.memory_limit
     if not end.terminated:
@@ -236,7 +241,7 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
             f"worker {end.pid} had {end.memory} KiB of memory of its own, its limit is "
             f"{end.memory_limit} KiB: it was killed {while_it_ran}"
         )
-        return OutOfMemory, f"{message}\n{end.stack}" if end.stack else message
+        return OutOfMemory, message
     how = signal_name(end.signal)
     peak = f" Its memory was {end.peak_rss} KiB at its highest." if end.peak_rss else ""
     if end.out_of_memory:
@@ -245,7 +250,12 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
     if (limit := _rlimit_of(end.signal)) is not None:
         how += f" ({limit})"
     message = f"worker {end.pid} was killed by {how} {while_it_ran}"
-    return WorkerKilled, f"{message}\n{end.stack}" if end.stack else message
+    return WorkerKilled, message
+
+
+def _with_details(message: str, stack: str, history: tuple[HistoryEvent, ...]) -> str:
+    happened = f"What happened to the worker last:\n{told(history)}" if history else ""
+    return "\n".join(part for part in (message, stack, happened) if part)
 
 
 def readable_stack(text: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import _core
+from .history import HistoryEvent, history_of
 from .machine import resident_kib
 
 if TYPE_CHECKING:
+    from ._cython import Notes
     from .pool import TaskPool
 
 
@@ -24,6 +26,13 @@ class Worker:
     since: float  #: when that task began, or the worker was spawned (time.monotonic())
     tasks_done: int
     rss: int  #: resident memory in KiB
+    _notes: Notes | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def history(self) -> tuple[HistoryEvent, ...]:
+        """What happened last in this slot (HistoryEvents, at most 128, oldest first), also to the
+        processes before this one."""
+        return history_of(self._notes)
 
 
 def workers_of(pool: TaskPool) -> list[Worker]:
@@ -41,6 +50,7 @@ def workers_of(pool: TaskPool) -> list[Worker]:
                 since=since,
                 tasks_done=tasks_done,
                 rss=resident_kib(pid) if pid else 0,
+                _notes=pool._core.history(slot),
             )
         )
     return found

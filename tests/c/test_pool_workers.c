@@ -9,6 +9,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* Of a worker that died in `task`: it says so last, having begun with its birth. */
+static void check_history(const pf_history *history, pid_t pid, uint64_t task)
+{
+    static const uint32_t first[] = {PF_NOTE_SPAWNED, PF_NOTE_BORN, PF_NOTE_READY};
+    CHECK(history != NULL && history->pid == pid && history->count >= 4);
+    const pf_note *last = &history->notes[history->count - 1];
+    while (last->type != PF_NOTE_CLAIMED)
+        last--;
+    CHECK(last->value == task);
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK_EQ(history->notes[i].type, first[i]);
+}
+
 TEST(a_worker_killed_while_running_loses_its_task_only)
 {
     pf_pool *pool = make_pool(2, 0);
@@ -19,6 +32,8 @@ TEST(a_worker_killed_while_running_loses_its_task_only)
         event = await(pool, PF_EVENT_DONE, id);
         CHECK_EQ(event.outcome, PF_LOST);
         CHECK(WIFSIGNALED(event.status) && WTERMSIG(event.status) == SIGKILL);
+        check_history(event.history, event.pid, id);
+        pf_event_clear(&event);
         expect(pool, submit(pool, "e", 0, 0), PF_OK);
     }
     uint64_t id = submit(pool, "x\x2a", 0, 0);

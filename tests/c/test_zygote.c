@@ -76,13 +76,22 @@ static void order(int control, uint32_t slot, struct birth *birth)
     CHECK(pf__pipe(to) == 0 && pf__pipe(from) == 0);
     struct pf__crashlog crash;
     CHECK_EQ(pf__crashlog_create(&crash), 0);
-    int fds[PF_WORKER_FDS] = {ring.pool_fd, ring.words_fd, birth->board.fd,
-                              to[0],        from[1],       crash.fd};
+    struct pf__history history;
+    CHECK_EQ(pf__history_create(&history, slot + 1), 0);
+    int fds[PF_WORKER_FDS] = {[PF_FD_TASKS] = ring.pool_fd,
+                              [PF_FD_WORDS] = ring.words_fd,
+                              [PF_FD_BOARD] = birth->board.fd,
+                              [PF_FD_HISTORY] = history.fd,
+                              [PF_FD_IN] = to[0],
+                              [PF_FD_OUT] = from[1],
+                              [PF_FD_CRASH] = crash.fd};
     struct pf__message request = {.type = PF_MESSAGE_SPAWN, .slot = slot, .generation = slot + 1};
     CHECK_EQ(pf__control_send(control, &request, fds, PF_WORKER_FDS), 0);
     close(to[0]);
     close(from[1]);
     pf__crashlog_close(&crash);
+    pf__history_close(&history);
+    close(history.fd);
     CHECK_EQ(pf__channel_open(&birth->channel, from[0], to[1], 1 << 20), 0);
 }
 

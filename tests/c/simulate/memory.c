@@ -17,6 +17,7 @@ struct allocation {
 
 struct mapping {
     struct object *object;
+    void *at;
     struct process *owner;
 };
 
@@ -100,14 +101,20 @@ int sim_fstat(int fd, struct stat *stat)
 
 void *pf__memory_map(int fd, size_t size, int writable)
 {
+    return pf__memory_map_part(fd, 0, size, writable);
+}
+
+void *pf__memory_map_part(int fd, size_t offset, size_t size, int writable)
+{
     struct object *object = object_of(fd, MEMORY);
     (void)writable;
-    MUST(size <= object->size);
+    MUST(offset + size <= object->size);
     for (int i = 0; i < MAPPINGS; i++)
         if (mappings[i].object == NULL) {
-            mappings[i] = (struct mapping){.object = object, .owner = current};
+            mappings[i] =
+                (struct mapping){.object = object, .owner = current, .at = object->bytes + offset};
             object->ends[1]++;
-            return object->bytes;
+            return mappings[i].at;
         }
     MUST(!"too many mappings");
     return NULL;
@@ -125,7 +132,7 @@ void pf__memory_unmap(void *memory, size_t size)
 {
     (void)size;
     for (int i = 0; i < MAPPINGS && memory != NULL; i++)
-        if (mappings[i].object != NULL && mappings[i].object->bytes == memory &&
+        if (mappings[i].object != NULL && mappings[i].at == memory &&
             mappings[i].owner == current) {
             unmap(&mappings[i]);
             return;
