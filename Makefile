@@ -57,7 +57,8 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
 
-test-hard: test-address test-thread test-crash mutants ## sanitizers, crash points, mutants
+test-hard: test-address test-thread test-crash mutants test-fuzz killmatrix-self \
+           test-extension-address test-chaos test-soak ## all that is meant to break the pool
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address

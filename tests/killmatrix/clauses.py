@@ -147,6 +147,11 @@ errors that explain: the facts, as attributes and in words
     they pickle and copy
     one log line
     peak of memory
+    the last events of the worker
+
+flight recorder: what happened in a slot can be read, whoever is dead or hangs
+    history of a slot, its dead workers' too
+    prefork inspect, while the application is stopped
 
 life cycle: no call hangs, and each is defined in every state
     calls before the start and after the end
@@ -162,8 +167,6 @@ life cycle: no call hangs, and each is defined in every state
 PENDING = {
     "exceptions: real traceback objects where tblib is installed": "comes with tblib support",
     "errors that explain: the last lines written to stderr": "comes with capture_output",
-    "errors that explain: the last events of the worker": "comes with the flight recorder",
-    "flight recorder: history of a live worker, prefork inspect": "comes with the flight recorder",
     "zygote: killed together with its standby, recovered without restart()": "exec starts a new "
     "one; fork does where the application has a single thread",
 }

@@ -492,6 +492,31 @@ MUTANTS = [
         "callbacks are not called",
         ("callback-submits", "callback-takes-long", "a-guest-of-a-loop-loses-workers"),
     ),
+    # ---- flight recorder ----
+    Mutant(
+        "a-dead-workers-history-too",
+        "delivery.py",
+        "        history = last_life(history_of(notes, {number: task.id}))",
+        "        history = history_of(notes, {number: task.id})",
+        "the error shows what happened to the slot's earlier workers, too",
+        ("the-last-events-are-told",),
+    ),
+    Mutant(
+        "exits-are-not-noted",
+        "pool_children.c",
+        "    pf__child_note(pool, child, PF_NOTE_EXITED, (uint64_t)(int64_t)event.status);",
+        "",
+        "the recorder does not say that a worker has ended",
+        ("the-last-events-are-told", "a-slot-shows-what-happened-to-its-dead"),
+    ),
+    Mutant(
+        "inspect-misreads",
+        "cli/inspect.py",
+        '            return "running", event.value, event.at',
+        '            return "idle", None, event.at',
+        "prefork inspect shows no running task",
+        ("inspected-while-the-application-is-stopped",),
+    ),
     # ---- zygotes ----
     Mutant(
         "no-standby",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import signal
+import subprocess
+import sys
 
 from helpers import eventually, lines
 
@@ -14,6 +17,7 @@ from .stage import Stage, check
 
 RETRY, START = "lost tasks: ", "initializer: "
 RECYCLE, EXPLAIN = "recycling: ", "errors that explain: "
+RECORDER = "flight recorder: "
 
 
 @row(RETRY + "retry", needs=("retry",))
@@ -194,3 +198,56 @@ def the_peak_of_memory_is_told(stage: Stage) -> None:
     stage.start()
     _, error = stage.outcome(stage.victim(limited.allocate_and_die, 150))
     check(error.peak_rss > 150 << 10, f"peak_rss is {error.peak_rss} KiB")
+
+
+@row(
+    EXPLAIN + "the last events of the worker",
+    killed(signal.SIGKILL, "born with"),
+    needs=("prefork",),
+)
+def the_last_events_are_told(stage: Stage) -> None:
+    stage.start(1)
+    for _ in range(2):
+        task = stage.victim(tasks.end_by_signal, signal.SIGKILL)
+        _, error = stage.outcome(task)
+        what = [event.what for event in error.history]
+        check(what == ["spawned", "born", "ready", "claimed", "exited"], f"{error.history}")
+        check(error.history[1].value == error.pid, f"{error.history[1]}, {error.pid}")
+
+
+# ---- flight recorder -----------------------------------------------------------------------------
+
+
+@row(
+    RECORDER + "history of a slot, its dead workers' too",
+    killed(signal.SIGKILL),
+    needs=("prefork",),
+)
+def a_slot_shows_what_happened_to_its_dead(stage: Stage) -> None:
+    stage.start(1)
+    _, error = stage.outcome(stage.victim(tasks.end_by_signal, signal.SIGKILL))
+    stage.full()
+    (worker,) = stage.native.workers
+    told = [(event.what, event.value) for event in worker.history]
+    check(told.index(("born", error.pid)) < told.index(("exited", 9)), f"{told}")
+    check(told.index(("exited", 9)) < told.index(("born", worker.pid)), f"{told}")
+
+
+@row(RECORDER + "prefork inspect, while the application is stopped", needs=("prefork",))
+def inspected_while_the_application_is_stopped(stage: Stage) -> None:
+    stage.start(1)
+    gate = stage.gate()
+    stage.victim(tasks.hold_here, gate.path, "held", value="held")
+    (pid,) = gate.arrived()
+    # A child that stops us, looks, and lets us go on; it must not be stopped with us.
+    code = (
+        "import os, signal, sys; from prefork.cli import main; pid = int(sys.argv[1]);"
+        "os.kill(pid, signal.SIGSTOP); status = main(['inspect', str(pid)]);"
+        "os.kill(pid, signal.SIGCONT); sys.exit(status)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(os.getpid())], capture_output=True, text=True, check=False
+    )
+    check(f"pid {pid}, running task " in shown.stdout, f"{shown.stdout}{shown.stderr}")
+    gate.open()
+    stage.others()
