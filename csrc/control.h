@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum pf__message_type {
-    PF_MESSAGE_SPAWN = 1, /* to the zygote: fork a worker; PF_WORKER_FDS descriptors */
+    PF_MESSAGE_SPAWN = 1, /* to the zygote: fork a worker; its descriptors (worker.h) */
     PF_MESSAGE_STANDBY,   /* to the zygote: fork your standby; its control socket */
     PF_MESSAGE_REAP,      /* to the zygote: the exit of `pid` is settled, its pid may be reused */
     PF_MESSAGE_SPAWNED,   /* from it: `pid` */

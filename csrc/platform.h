@@ -23,6 +23,13 @@ int pf__memory_create(const char *name, size_t size);
 /* Nothing written to it makes it larger or smaller from now on, where the system can do that. */
 void pf__memory_seal(int fd);
 
+/* A new, unnamed, empty file, in memory where the system can do that: every write goes to its end.
+ * Returns a descriptor (CLOEXEC), or -1 with errno. */
+int pf__file_create(const char *name);
+
+/* Gives back the room of its first `size` bytes, or of most of them; they read as zeros then. */
+void pf__file_discard(int fd, off_t size);
+
 /* Maps it; a fork of the mapping process does not get the mapping. NULL with errno. */
 void *pf__memory_map(int fd, size_t size, int writable);
 void *pf__memory_map_part(int fd, size_t offset, size_t size, int writable); /* whole pages */

@@ -45,6 +45,22 @@ void pf__memory_seal(int fd)
     (void)fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL);
 }
 
+int pf__file_create(const char *name)
+{
+    int fd = pf__memory_create(name, 0);
+    if (fd < 0 || fcntl(fd, F_SETFL, O_APPEND) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+void pf__file_discard(int fd, off_t size)
+{
+    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size);
+}
+
 void *pf__memory_map(int fd, size_t size, int writable)
 {
     return pf__memory_map_part(fd, 0, size, writable);

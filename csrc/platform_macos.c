@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libproc.h>
+#include <limits.h>
 #include <mach/mach.h>
 #include <mach/semaphore.h>
 #include <mach/task.h>
@@ -75,6 +76,31 @@ int pf__memory_create(const char *name, size_t size)
 void pf__memory_seal(int fd)
 {
     (void)fd; /* such an object takes one size in its life */
+}
+
+/* Shared memory cannot be written to by descriptor here: a temporary file without its name can. */
+int pf__file_create(const char *name)
+{
+    static const char pattern[] = "prefork-XXXXXX";
+    char path[PATH_MAX];
+    size_t size = confstr(_CS_DARWIN_USER_TEMP_DIR, path, sizeof path);
+    (void)name;
+    if (size == 0 || size + sizeof pattern > sizeof path) {
+        errno = size == 0 ? ENOENT : ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(path + size - 1, pattern, sizeof pattern);
+    int fd = mkostemp(path, O_APPEND | O_CLOEXEC);
+    if (fd >= 0)
+        unlink(path);
+    return fd;
+}
+
+/* Whole blocks of the file system only. */
+void pf__file_discard(int fd, off_t size)
+{
+    struct fpunchhole hole = {.fp_length = size / 4096 * 4096};
+    (void)fcntl(fd, F_PUNCHHOLE, &hole);
 }
 
 void *pf__memory_map(int fd, size_t size, int writable)

@@ -82,6 +82,7 @@ pf_pool *pf_pool_new(const pf_options *options)
                                                  .memory = options->memory_per_worker,
                                                  .memory_limit = options->memory_limit,
                                                  .random = (uint64_t)pf__now()};
+    pool->sup.captures = options->capture_output != 0;
     pool->sup.now = pf__now();
     if (make_seats(pool, options->workers) < 0 || (errno = pf__pools_add(pool)) != 0)
         goto fail;
@@ -96,8 +97,9 @@ fail:;
 void pf_event_clear(pf_event *event)
 {
     free(event->data);
+    free(event->output);
     free(event->history);
-    event->data = NULL;
+    event->data = event->output = NULL;
     event->history = NULL;
 }
 

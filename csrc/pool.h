@@ -20,6 +20,7 @@
 #include "crashlog.h"
 #include "handles.h"
 #include "history.h"
+#include "output.h"
 #include "poll.h"
 #include "prefork.h"
 #include "ring.h"
@@ -58,6 +59,7 @@ struct pf__child {        /* one seat's present process */
     struct pf__scoreboard board;
     struct pf__crashlog crash;
     const struct pf__crashlog *left; /* while it is buried: what its crash log says */
+    int output, output_left;         /* what it writes, -1 if that is not captured; the same */
     struct pf__channel channel;
     struct pf__timer timer; /* the zygote's word on its birth, or on an exit, is overdue */
     uint64_t generation;
@@ -153,6 +155,7 @@ void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
 void pf__child_exited(pf_pool *pool, struct pf__child *child, int status, uint64_t peak_rss);
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);
+void pf__child_show_output(const struct pf__child *child, pf_event *event);
 
 /* pool_traffic.c */
 int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq);

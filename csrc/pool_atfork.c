@@ -42,6 +42,7 @@ static void in_child(void)
             close_quietly(&child->channel.in);
             close_quietly(&child->channel.out);
             close_quietly(&child->watch);
+            close_quietly(&child->output);
         }
         for (struct pf__zygote *zygote = pool->zygotes; zygote != NULL; zygote = zygote->next) {
             close_quietly(&zygote->control);

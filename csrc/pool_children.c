@@ -22,6 +22,7 @@ struct pf__child *pf__child_new(uint32_t index)
     pf__seat_init(&child->seat, index);
     pf__timer_init(&child->timer, 0);
     child->watch = child->board.fd = child->channel.in = child->channel.out = child->crash.fd = -1;
+    child->output = child->output_left = -1;
     return child;
 }
 
@@ -44,6 +45,19 @@ static void close_pair(int ends[2])
             close(ends[i]);
 }
 
+static int create_output(const pf_pool *pool, struct pf__child *child)
+{
+    if (pool->options.capture_output && (child->output = pf__output_create()) < 0)
+        return -1;
+    return 0;
+}
+
+static void close_output(struct pf__child *child)
+{
+    pf__output_close(child->output);
+    child->output = -1;
+}
+
 /* Everything of a worker process is made here, anew, and its ends go to the zygote. */
 int pf__child_spawn(pf_pool *pool, struct pf__child *child)
 {
@@ -64,7 +78,8 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
         return -1;
     }
     if (pf__scoreboard_create(&child->board, RESULTS_SIZE, child->seat.tasks_most) < 0 ||
-        pf__crashlog_create(&child->crash) < 0 || pf__pipe(to) < 0 || pf__pipe(from) < 0)
+        pf__crashlog_create(&child->crash) < 0 || create_output(pool, child) < 0 ||
+        pf__pipe(to) < 0 || pf__pipe(from) < 0)
         goto fail;
     pf__history_spawned(pf__history_of(&pool->history, child->seat.index), child->generation);
     if (child->seat.spare)
@@ -75,10 +90,12 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
                               [PF_FD_HISTORY] = pool->history.fd,
                               [PF_FD_IN] = to[0],
                               [PF_FD_OUT] = from[1],
-                              [PF_FD_CRASH] = child->crash.fd};
+                              [PF_FD_CRASH] = child->crash.fd,
+                              [PF_FD_OUTPUT] = child->output};
+    int count = child->output >= 0 ? PF_WORKER_FDS : PF_FD_OUTPUT;
     struct pf__message request = {
         .type = PF_MESSAGE_SPAWN, .slot = child->seat.index, .generation = child->generation};
-    if (pf__control_send(zygote->control, &request, fds, PF_WORKER_FDS) < 0)
+    if (pf__control_send(zygote->control, &request, fds, count) < 0)
         goto fail;
     close(child->board.fd);
     close(child->crash.fd);
@@ -93,6 +110,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
         pf__channel_close(&child->channel);
         pf__scoreboard_close(&child->board);
         pf__crashlog_close(&child->crash);
+        close_output(child);
         errno = error;
         return -1; /* the worker that may yet be born finds its pipes closed, and ends */
     }
@@ -106,6 +124,7 @@ fail:;
     close_pair(from);
     pf__scoreboard_close(&child->board);
     pf__crashlog_close(&child->crash);
+    close_output(child);
     child->channel.in = child->channel.out = -1;
     errno = error;
     return -1;
@@ -179,6 +198,7 @@ void pf__child_close(pf_pool *pool, struct pf__child *child)
     unwatch(pool, child);
     pf__scoreboard_close(&child->board);
     pf__crashlog_close(&child->crash);
+    close_output(child);
     pf__timer_stop(&pool->timers, &child->timer);
     if (child->zygote != NULL) {
         struct pf__zygote *zygote = child->zygote;
@@ -186,6 +206,19 @@ void pf__child_close(pf_pool *pool, struct pf__child *child)
         zygote->children--;
         pf__zygote_let_go(pool, zygote);
     }
+}
+
+void pf__child_show_output(const struct pf__child *child, pf_event *event)
+{
+    int fd = child->left != NULL ? child->output_left : child->output;
+    void *text = fd >= 0 ? malloc(PF_OUTPUT_SHOWN) : NULL;
+    if (text == NULL)
+        return;
+    event->output_size = pf__output_read(fd, text);
+    if (event->output_size > 0)
+        event->output = text;
+    else
+        free(text);
 }
 
 /* ---- death --------------------------------------------------------------------------------- */
@@ -217,6 +250,8 @@ static void bury(pf_pool *pool, struct pf__child *child)
     event.status = child->status_known ? child->status : -1;
     event.memory = seat->memory;
     pf__child_note(pool, child, PF_NOTE_EXITED, (uint64_t)(int64_t)event.status);
+    if (seat->state != PF_SEAT_UP && !seat->up_early)
+        pf__child_show_output(child, &event);
     pool->counts.exited++;
     if (!seat->retiring || seat->succeeded)
         pool->counts.replaced++;
@@ -227,11 +262,14 @@ static void bury(pf_pool *pool, struct pf__child *child)
     struct pf__crashlog crash = child->crash;
     child->crash = (struct pf__crashlog){.fd = -1};
     child->left = &crash;
+    child->output_left = child->output;
+    child->output = -1;
     pf__child_close(pool, child);
     pf__supervisor_exited(&pool->sup, seat, page);
     pf__pool_obey(pool); /* while the seat still shows whom it was */
     child->left = NULL;
     pf__crashlog_close(&crash);
+    pf__output_close(child->output_left);
     pf__pool_event(pool, &event);
     if (zygote != NULL) {
         pf__zygote_reap(zygote, pid);

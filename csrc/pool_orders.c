@@ -81,17 +81,27 @@ static uint64_t *counter_of(pf_pool_info *counts, uint32_t verdict)
     }
 }
 
-/* What its fault handler wrote, and what it did last. */
-static void show_crash(pf_pool *pool, pf_event *event, const struct pf__child *child)
+static void show_crash(pf_event *event, const struct pf__child *child)
 {
     const struct pf__crashlog *crash = child->left != NULL ? child->left : &child->crash;
     size_t size = pf__crashlog_length(crash);
     event->data = size > 0 ? malloc(size) : NULL;
     if (event->data != NULL)
         memcpy(event->data, crash->text, event->size = size);
+}
+
+static void show_history(const pf_pool *pool, pf_event *event)
+{
     event->history = malloc(sizeof *event->history);
     if (event->history != NULL)
-        pf__history_copy(pf__history_of(&pool->history, child->seat.index), event->history);
+        pf__history_copy(pf__history_of(&pool->history, event->slot), event->history);
+}
+
+static int ended_with_its_worker(const struct pf__task *task)
+{
+    return task->seat != PF_NO_WORKER &&
+           (task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT ||
+            task->verdict == PF_TERMINATED);
 }
 
 static void give_settled(pf_pool *pool, struct pf__task *task)
@@ -116,7 +126,12 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
     event.data = job->result;
     event.size = job->result_size;
     if ((task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT) && task->seat != PF_NO_WORKER)
-        show_crash(pool, &event, (struct pf__child *)pool->seats[task->seat]);
+        show_crash(&event, (struct pf__child *)pool->seats[task->seat]);
+    if (ended_with_its_worker(task))
+        show_history(pool, &event);
+    /* What stands there before it has begun is another task's. */
+    if (ended_with_its_worker(task) && task->started != 0)
+        pf__child_show_output((struct pf__child *)pool->seats[task->seat], &event);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     pf__job_free(job);
@@ -198,6 +213,9 @@ static void sample(pf_pool *pool, struct pf__child *child)
 {
     const struct pf__recycling *recycling = &pool->sup.recycling;
     uint64_t limit = recycling->memory_limit, most = child->seat.memory_most;
+    pf__output_trim(child->output);
+    if ((limit == 0 && recycling->memory == 0) || child->seat.state != PF_SEAT_UP)
+        return;
     pf__child_learn_pid(pool, child);
     if (child->pid > 0)
         pf__supervisor_memory(&pool->sup, &child->seat,

@@ -36,6 +36,7 @@ typedef struct {
     uint32_t jitter;            /* per mille by which each of these may be less, at random */
     uint64_t memory_limit;      /* KiB of its own above which it is killed and its task lost */
     int64_t term_grace;         /* ns between a SIGTERM and the SIGKILL that follows */
+    int32_t capture_output;     /* what tasks write to descriptors 1 and 2 goes into `output` */
 } pf_options;
 
 typedef enum {
@@ -115,7 +116,11 @@ typedef struct {
     uint64_t memory;     /* KiB, of a worker that was ended because that was too much, else 0 */
     void *data;          /* the event's own; given up by pf_event_clear */
     size_t size;
-    pf_history *history; /* the event's own, too: of a worker that has lost a task, else NULL */
+    pf_history *history; /* its own as well: of a worker that went with its task, else NULL */
+    /* Of a DONE that is LOST, TIMED_OUT or TERMINATED: the last that the task has written; of an
+     * EXITED that was never UP: the worker. NULL if there is nothing. Its own as well. */
+    void *output;
+    size_t output_size;
 } pf_event;
 
 void pf_event_clear(pf_event *event);
@@ -262,6 +267,9 @@ typedef struct {
 
 /* A descriptor for what a fault handler writes; the pool shows it with the loss of the task. */
 int pf_worker_crash_log(const pf_worker *worker);
+
+/* Whether descriptors 1 and 2 lead into the pool's memory. */
+int pf_worker_captures(const pf_worker *worker);
 
 /* The signals that a pool sends to workers whose task is over a limit. The caller handles both.
  * PF_SOFT_SIGNAL goes to the main thread, which asks pf_worker_soft_limit. PF_STACKS_SIGNAL wants

@@ -106,7 +106,7 @@ enum pf__order_type {
     PF_ORDER_ASK,        /* seat: for its stacks */
     PF_ORDER_LOOK_ASKED, /* seat, seq: has it answered? then call pf__supervisor_answered */
     PF_ORDER_SIGNAL,     /* seat, signal */
-    PF_ORDER_SAMPLE,     /* seat: measure its memory, call pf__supervisor_memory */
+    PF_ORDER_SAMPLE,     /* seat: trim its output, measure its memory, call pf__supervisor_memory */
     PF_ORDER_RETIRE,     /* seat: tell it */
     PF_ORDER_RELEASE,    /* seat: it may claim from now on */
     PF_ORDER_LOOK_SLOT,  /* seq: read the slot's word, call pf__supervisor_slot_seen */
@@ -145,7 +145,7 @@ struct pf__supervisor {
     uint32_t spent, spares; /* spent ones that do not retire yet; those who wait for their turn */
     uint32_t down;          /* that are */
     struct pf__recycling recycling;
-    struct pf__timer sample_timer; /* runs while somebody works whose memory matters */
+    struct pf__timer sample_timer; /* runs while somebody works whose memory or output matters */
     int64_t birth;                 /* ns that the last one took from the order until it was up */
     uint64_t ready;                /* published, not seen claimed */
     uint32_t burned; /* slots in a row that were held: if all are, the end of a worker is awaited */
@@ -154,6 +154,7 @@ struct pf__supervisor {
     int64_t term_grace;
     struct pf__timer spawn_timer; /* runs while spawning is backed off */
     bool can_spawn, draining;
+    bool captures;                   /* what workers write is looked at as often as their memory */
     bool slot_is_free, slot_is_held; /* what was seen of the slot at the tail */
 };
 

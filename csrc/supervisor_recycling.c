@@ -99,17 +99,20 @@ void pf__seat_aged(struct pf__supervisor *sup, struct pf__seat *seat)
 void pf__supervisor_sample_later(struct pf__supervisor *sup)
 {
     const struct pf__recycling *recycling = &sup->recycling;
-    if ((recycling->memory != 0 || recycling->memory_limit != 0) &&
+    if ((recycling->memory != 0 || recycling->memory_limit != 0 || sup->captures) &&
         sup->sample_timer.at == PF_NEVER)
         pf__timer_set(&sup->timers, &sup->sample_timer, sup->now + SAMPLE_EVERY * millisecond);
 }
 
-/* All of them: who works now was not seen to claim perhaps. */
+/* All of them: who works now was not seen to claim perhaps. Also an initializer may talk. */
 void pf__supervisor_sample(struct pf__supervisor *sup)
 {
-    for (uint32_t i = 0; i < sup->seat_count; i++)
-        if (sup->seats[i]->state == PF_SEAT_UP && !sup->seats[i]->spare)
+    for (uint32_t i = 0; i < sup->seat_count; i++) {
+        const struct pf__seat *seat = sup->seats[i];
+        bool works = seat->state == PF_SEAT_UP && !seat->spare;
+        if (works || (sup->captures && seat->state != PF_SEAT_VACANT))
             pf__seat_wants(sup, sup->seats[i], TODO_SAMPLE);
+    }
     if (sup->unfinished > 0)
         pf__supervisor_sample_later(sup);
 }

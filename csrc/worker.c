@@ -33,11 +33,24 @@ int pf__worker_refuses(void)
     return -1;
 }
 
-pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_WORKER_FDS],
+/* The application may have none at 1 or 2, and then what it sent may be there. */
+static int capture_output(pf_worker *worker, int fds[PF_WORKER_FDS])
+{
+    worker->output.fd = -1;
+    if (fds[PF_FD_OUTPUT] < 0)
+        return 0;
+    if (pf__output_make_way(fds, PF_WORKER_FDS) < 0)
+        return -1;
+    return pf__output_open(&worker->output, fds[PF_FD_OUTPUT]);
+}
+
+pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int given[PF_WORKER_FDS],
                            pid_t zygote)
 {
+    int fds[PF_WORKER_FDS];
     pf_worker *worker = calloc(1, sizeof *worker);
-    if (worker == NULL || pf__process_die_with(zygote) < 0)
+    memcpy(fds, given, sizeof fds);
+    if (worker == NULL || pf__process_die_with(zygote) < 0 || capture_output(worker, fds) < 0)
         goto fail;
     worker->slot = slot;
     worker->generation = generation;
@@ -74,6 +87,8 @@ void pf__worker_close(pf_worker *worker)
     pf__ring_close(&worker->ring);
     if (worker->crash_log >= 0)
         close(worker->crash_log);
+    if (worker->output.fd >= 0)
+        close(worker->output.fd);
     free(worker->body);
     free(worker);
 }
@@ -86,6 +101,11 @@ uint32_t pf_worker_slot(const pf_worker *worker)
 int pf_worker_crash_log(const pf_worker *worker)
 {
     return worker->crash_log;
+}
+
+int pf_worker_captures(const pf_worker *worker)
+{
+    return worker->output.fd >= 0;
 }
 
 uint64_t pf_worker_generation(const pf_worker *worker)

@@ -4,6 +4,7 @@
 
 #include "channel.h"
 #include "history.h"
+#include "output.h"
 #include "prefork.h"
 #include "scoreboard.h"
 
@@ -24,13 +25,15 @@ struct pf_worker {
     int64_t started;
     unsigned char *body; /* copy of the present claim's body */
     size_t body_room;
-    int crash_log;    /* a descriptor for the fault handler */
+    int crash_log; /* a descriptor for the fault handler */
+    struct pf__output output;
     int delivering;   /* the page is DONE, the result not yet out */
     int down;         /* it has said that it is about to end */
     uint64_t in_call; /* the sequence of the call we are in, 0 outside */
 };
 
-/* What the application sends for every worker; the descriptors come beside it, in this order. */
+/* What the application sends for every worker; the descriptors come beside it, in this order. The
+ * last one only if output is captured: else there are PF_FD_OUTPUT of them. */
 enum {
     PF_FD_TASKS,
     PF_FD_WORDS,
@@ -39,11 +42,12 @@ enum {
     PF_FD_IN,
     PF_FD_OUT,
     PF_FD_CRASH,
+    PF_FD_OUTPUT,
     PF_WORKER_FDS
 };
 
 /* In the newborn, signals blocked: dies with `zygote`, stores its pid, maps and closes. Takes over
- * the descriptors. NULL with errno; the child must then `_exit`. */
+ * the descriptors; that of the output may be -1. NULL with errno; the child must then `_exit`. */
 pf_worker *pf__worker_open(uint32_t slot, uint64_t generation, const int fds[PF_WORKER_FDS],
                            pid_t zygote);
 void pf__worker_close(pf_worker *worker);

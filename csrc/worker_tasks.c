@@ -138,6 +138,7 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
 /* 1: the call may begin; 0: it was cancelled while its body was being fetched. */
 static int begin(pf_worker *worker)
 {
+    pf__output_begin(&worker->output);
     worker->started = pf__now();
     atomic_store_explicit(&worker->board.segment->extended, 0, memory_order_relaxed);
     atomic_store_explicit(&worker->board.segment->started_at, worker->started,

@@ -77,7 +77,8 @@ static int serve_spawn(struct zygote *zygote, const struct pf__message *request,
         return NEWBORN;
     }
     for (int i = 0; i < PF_WORKER_FDS; i++)
-        close(fds[i]);
+        if (fds[i] >= 0)
+            close(fds[i]);
     if (pid < 0) {
         reply(zygote, PF_MESSAGE_FAILED, request, 0, error);
         return ON;
@@ -129,6 +130,8 @@ static int serve(struct zygote *zygote)
     }
     if (count < 0)
         return errno == EPIPE ? OVER : BROKEN;
+    if (request.type == PF_MESSAGE_SPAWN && count == PF_FD_OUTPUT) /* nothing is captured */
+        fds[count++] = -1;
     if (request.type == PF_MESSAGE_SPAWN && count == PF_WORKER_FDS)
         return serve_spawn(zygote, &request, fds);
     if (request.type == PF_MESSAGE_STANDBY && count == 1)

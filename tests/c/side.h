@@ -175,6 +175,7 @@ static inline pf_worker *side_worker_in_child(struct side *side, uint32_t index)
     CHECK(worker != NULL);
     worker->slot = index;
     worker->cursor = 1;
+    worker->output.fd = -1;
     CHECK_EQ(pf__scoreboard_open(&worker->board, dup(side->workers[index].board.fd)), 0);
     CHECK_EQ(pf__ring_open(&worker->ring, dup(side->ring.pool_fd), dup(side->ring.words_fd)), 0);
     /* Else a pipe would outlive its pool in the other workers. */
@@ -195,6 +196,7 @@ static inline pf_worker *side_worker_in_thread(struct side *side, uint32_t index
     CHECK(worker != NULL);
     worker->slot = index;
     worker->cursor = 1;
+    worker->output.fd = -1;
     worker->ring = side->ring;
     worker->board = side->workers[index].board;
     CHECK_EQ(pf__channel_open(&worker->channel, side->workers[index].ends[0],

@@ -86,7 +86,7 @@ static void order(int control, uint32_t slot, struct birth *birth)
                               [PF_FD_OUT] = from[1],
                               [PF_FD_CRASH] = crash.fd};
     struct pf__message request = {.type = PF_MESSAGE_SPAWN, .slot = slot, .generation = slot + 1};
-    CHECK_EQ(pf__control_send(control, &request, fds, PF_WORKER_FDS), 0);
+    CHECK_EQ(pf__control_send(control, &request, fds, PF_FD_OUTPUT), 0);
     close(to[0]);
     close(from[1]);
     pf__crashlog_close(&crash);

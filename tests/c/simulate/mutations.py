@@ -380,4 +380,25 @@ MUTANTS = [
         "",
         "the limit of a task whose claim was seen late is up late",
     ),
+    Mutant(
+        "output-of-the-task-before",
+        "worker_tasks.c",
+        "    pf__output_begin(&worker->output);\n",
+        "",
+        "a lost task is shown what another has written",
+    ),
+    Mutant(
+        "output-before-it-began",
+        "pool_orders.c",
+        "if (ended_with_its_worker(task) && task->started != 0)",
+        "if (ended_with_its_worker(task))",
+        "a task that never began is shown what another has written",
+    ),
+    Mutant(
+        "output-of-the-dead",
+        "pool_children.c",
+        "    int fd = child->left != NULL ? child->output_left : child->output;\n",
+        "    int fd = child->output;\n",
+        "what a worker wrote before its end is not shown",
+    ),
 ]

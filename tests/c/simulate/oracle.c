@@ -136,6 +136,7 @@ static void call_begins(struct process *process, struct truth *truth)
 {
     MUST(!truth->begun && !truth->cancelled && (!truth->settled || terminated));
     truth->begun = true;
+    truth->wrote = false;
     truth->begun_at = process->segment->started_at;
     truth->running_since = now; /* a little later: that was read before the page was changed */
     truth->pid = process->pid;
@@ -264,6 +265,11 @@ bool oracle_is_cursed(const struct process *process)
     return number_of_seq[pf__word_seq(process->page) % SEQUENCES] % 16 == 1;
 }
 
+void oracle_wrote(uint64_t number)
+{
+    truths[number].wrote = true;
+}
+
 void oracle_waited_for_space(void)
 {
     seen.full++;
@@ -280,6 +286,20 @@ static void check_result(const pf_event *event, uint64_t number)
         MUST(data[i] == pattern_at(number, i));
 }
 
+/* What it has written is shown if its worker ended with it, and nothing that another has. A pool
+ * that is terminated may not have known that it had begun. */
+static void check_output(const pf_event *event, const struct truth *truth)
+{
+    uint64_t number = (uint64_t)(truth - truths);
+    bool shown = event->outcome == PF_LOST || event->outcome == PF_TIMED_OUT ||
+                 event->outcome == PF_TERMINATED;
+    MUST(event->output == NULL || (shown && event->output_size == sizeof number));
+    MUST(event->output == NULL || memcmp(event->output, &number, sizeof number) == 0);
+    bool known = event->outcome != PF_TERMINATED || event->at != 0;
+    MUST(event->output != NULL || !shown || !known || !truth->begun || !truth->wrote);
+    seen.shown += event->output != NULL;
+}
+
 static void task_ended(const pf_event *event, struct truth *truth)
 {
     MUST(!truth->settled);
@@ -290,6 +310,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
          (event->outcome == PF_LOST && event->memory > MEMORY_LIMIT));
     MUST(event->memory == 0 || (event->outcome == PF_LOST && truth->oversized));
     MUST(!truth->options.tell || truth->told || !truth->begun || terminated);
+    check_output(event, truth);
     switch (event->outcome) {
     case PF_OK:
     case PF_ERROR:
@@ -382,9 +403,10 @@ void oracle_print(void)
     printf("ok %llu, error %llu, lost %llu (unbegun %llu), timed out %llu, terminated %llu, "
            "cancelled %llu (revoked %llu), expired %llu, called again %llu\n"
            "softened %llu, put back %llu, bodies outside %llu, slots burned %llu, "
-           "waits for space %llu, deaf %llu, oversized %llu, spares %llu\n",
+           "waits for space %llu, deaf %llu, oversized %llu, spares %llu, output shown %llu\n",
            seen.outcomes[PF_OK], seen.outcomes[PF_ERROR], seen.outcomes[PF_LOST], seen.given_up,
            seen.outcomes[PF_TIMED_OUT], seen.outcomes[PF_TERMINATED], seen.outcomes[PF_CANCELLED],
            seen.revoked, seen.outcomes[PF_EXPIRED], seen.retried, seen.softened, seen.put_back,
-           seen.outside, seen.burned, seen.full, seen.deaf, seen.oversized, seen.spares);
+           seen.outside, seen.burned, seen.full, seen.deaf, seen.oversized, seen.spares,
+           seen.shown);
 }

@@ -11,12 +11,13 @@ struct truth {
     int pid, published; /* how often, since the last loss */
     uint32_t losses;    /* that were made good */
     bool told, begun, ended, delivered, softened, condemned, cancelled, settled;
+    bool wrote;     /* something that is captured */
     bool oversized; /* condemned when its worker had more memory than it may */
 };
 
 struct seen {
     unsigned long long outcomes[7], retried, softened, put_back, given_up, burned, revoked, outside,
-        full, deaf, oversized, spares;
+        full, deaf, oversized, spares, shown;
 };
 
 extern struct truth truths[TASKS]; /* by number, from 1 */

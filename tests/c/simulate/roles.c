@@ -45,7 +45,7 @@ static void be_busy(void)
         sim_step();
 }
 
-static uint64_t call(const pf_claim *claim)
+static uint64_t call(const pf_worker *worker, const pf_claim *claim)
 {
     const unsigned char *body = claim->body;
     uint64_t number;
@@ -55,6 +55,10 @@ static uint64_t call(const pf_claim *claim)
         MUST(body[i] == pattern_at(number, i));
     int64_t limit = oracle_called(number, claim->id);
     current->calling = true;
+    if (pf_worker_captures(worker) && once_in(2)) {
+        output_write(&worker->output, number);
+        oracle_wrote(number);
+    }
     if (limit > 0 && once_in(3)) /* it ends in the moment in which it may no longer */
         sim_wait(NULL, now + limit);
     else
@@ -68,7 +72,7 @@ static uint64_t call(const pf_claim *claim)
 static void serve(pf_worker *worker, const pf_claim *claim)
 {
     unsigned char result[RESULT_MOST];
-    uint64_t number = call(claim);
+    uint64_t number = call(worker, claim);
     size_t size = 8 + draw(once_in(8) ? RESULT_MOST - 8 : 60); /* most fit into the ring */
     int got;
     fill(result, size, number);
@@ -138,6 +142,7 @@ static void set_up(void)
                           .memory_limit = once_in(3) ? MEMORY_LIMIT : 0,
                           .jitter = (uint32_t)draw(500),
                           .term_grace = 20 * ms};
+    options.capture_output = options.jitter % 4 == 0; /* drawn already: recorded seeds stay */
     calm = true;
     pool = pf_pool_new(&options);
     const struct pf__recycling recycling = pool->sup.recycling;
@@ -147,6 +152,7 @@ static void set_up(void)
     pf__supervisor_init(&pool->sup, pool->slots, SLOTS, options.term_grace);
     pf__supervisor_seats(&pool->sup, pool->seats, seats);
     pool->sup.recycling = recycling;
+    pool->sup.captures = options.capture_output != 0;
     pool->sup.target = options.workers;
     pool->sup.now = now;
     guest = once_in(4);

@@ -5,13 +5,15 @@
  *   kernel.c        what seam.h leads to: steps, the clock, processes, signals
  *   descriptors.c   descriptors and pipes
  *   memory.c        memory, of one process or shared
+ *   output.c        what workers write
  *   readiness.c     poll.h: many descriptors through one
  *   zygote.c        a model of the zygote, and of its control socket
  *   roles.c         the application and the workers: what calls prefork.h
  *   oracle.c        what is true, beside what the pool believes
  *   invariants.c    what holds whenever a call returns
  *
- * All of csrc/ is real but control.c, zygote.c, signals.c, platform_linux.c and poll_epoll.c.
+ * All of csrc/ is real but control.c, output.c, zygote.c, signals.c, platform_linux.c
+ * and poll_epoll.c.
  * mutants.py shows that the oracle would notice if it were wrong. */
 #ifndef WORLD_H
 #define WORLD_H
@@ -133,6 +135,9 @@ void *object_data(const struct object *object);
 /* memory.c, beside calls.h */
 size_t memory_held(const struct process *owner); /* bytes that it has allocated */
 
+/* output.c, beside output.h */
+void output_write(const struct pf__output *output, uint64_t number);
+
 /* readiness.c */
 bool poll_has(int fd);
 bool poll_is_ready(struct process *process);
@@ -160,6 +165,7 @@ void oracle_cancelled(uint64_t id);
 uint64_t oracle_some_task(void);                     /* an id, perhaps of one that has ended; 0 */
 int64_t oracle_called(uint64_t number, uint64_t id); /* user code begins; its limit */
 bool oracle_is_cursed(const struct process *process);
+void oracle_wrote(uint64_t number); /* the call did, and it is captured */
 void oracle_waited_for_space(void);
 void oracle_event(const pf_event *event);
 void oracle_signal(struct process *process);

@@ -164,7 +164,8 @@ static void spawn(struct process *zygote, struct packet *request)
         worker->generation = message->generation;
         worker->deaf_to_term = once_in(4);
         for (int i = 0; i < PF_WORKER_FDS; i++)
-            worker->fds_given[i] = descriptor_give(request->fds[i], worker);
+            worker->fds_given[i] =
+                i < request->count ? descriptor_give(request->fds[i], worker) : -1;
         fiber_start(worker, run_worker);
         reply(zygote, PF_MESSAGE_SPAWNED, message, worker->pid, 0);
     }
