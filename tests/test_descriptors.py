@@ -62,3 +62,26 @@ def test_a_pool_that_fits_works_and_grows_as_far_as_it_fits(tmp_path):
     """,
     )
     assert done.stdout == "fine\n", done.stderr
+
+
+def test_captured_output_costs_one_more_for_each_worker(tmp_path):
+    done = run_script(
+        tmp_path,
+        LOW
+        + """
+    limit_descriptors(300)
+    used = []
+    for captures in (False, True):
+        with TaskPool(20, capture_output=captures) as pool:
+            assert pool.map(square, range(9)) == [i * i for i in range(9)]
+            eventually(lambda: full(pool, 20), pool)
+            used.append(sum("memfd:prefork-output" in what for what in descriptors().values()))
+    assert used == [0, 20], used
+    limit_descriptors(len(descriptors()) + 64 + 20 * 3 + 10)
+    assert refused(TaskPool(20, capture_output=True).start)
+    with TaskPool(20) as pool:
+        pass
+    print("fine")
+    """,
+    )
+    assert done.stdout == "fine\n", done.stderr

@@ -266,7 +266,9 @@ def examples():
         prefork.OutOfMemory(),
         errors.lost_error("f", WorkerEnd(pid=12, status=9), retries=2),
         errors.queue_timeout(7, "f", 1.5),
-        errors.time_limit(7, "f", 1.5, 12, 1.6, "stack", (HistoryEvent(1.0, "ready", 0),)),
+        errors.time_limit(
+            7, "f", 1.5, 12, 1.6, "stack", "output", (HistoryEvent(1.0, "ready", 0),)
+        ),
         prefork.SoftTimeLimitExceeded("late", 2.5),
         prefork.RemoteError(),
     ]

@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 Notes = tuple[int, float, int, list[tuple[int, float, int]]]
 """generation, since, pid, and for each note: type, at (monotonic seconds), value"""
 
-Event = tuple[int, int, int, int, int, int, int, float, bytes | None, int, int, Notes | None]
+Event = tuple[
+    int, int, int, int, int, int, int, float, bytes | None, int, int, bytes | None, Notes | None
+]
 """type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss,
-memory, the worker's notes"""
+memory, output, the worker's notes"""
 
 SOFT_SIGNAL: int
 STACKS_SIGNAL: int
@@ -27,6 +29,7 @@ class CorePool:
         memory_limit: int,
         jitter: float,
         term_grace: float,
+        capture_output: bool,
     ) -> None: ...
     def zygote_prepare(self) -> int: ...
     def zygote_started(self, pid: int) -> None: ...
@@ -67,6 +70,8 @@ class CoreWorker:
     def generation(self) -> int: ...
     @property
     def crash_log(self) -> int: ...
+    @property
+    def captures(self) -> bool: ...
     @property
     def task(self) -> int: ...
     @property

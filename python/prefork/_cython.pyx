@@ -48,7 +48,7 @@ cdef tuple notes_of(pf.pf_history *history):
 
 
 cdef tuple as_tuple(pf.pf_event *event):
-    cdef bytes data = None
+    cdef bytes data = None, output = None
     cdef uint32_t outcome = event.outcome
     if event.data != NULL:
         try:
@@ -56,8 +56,13 @@ cdef tuple as_tuple(pf.pf_event *event):
         except MemoryError:
             if outcome == pf.PF_OK:
                 outcome = pf.PF_ERROR
+    if event.output != NULL:
+        try:
+            output = PyBytes_FromStringAndSize(<char *>event.output, event.output_size)
+        except MemoryError:
+            pass
     return (<int>event.type, outcome, event.task, event.slot, event.pid, event.status,
-            event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory,
+            event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory, output,
             notes_of(event.history))
 
 
@@ -65,7 +70,7 @@ cdef class CorePool:
     cdef pf.pf_pool *pool
 
     def __cinit__(self, uint32_t workers, uint32_t tasks, double age, uint64_t memory,
-                  uint64_t memory_limit, double jitter, double term_grace):
+                  uint64_t memory_limit, double jitter, double term_grace, bint capture_output):
         cdef pf.pf_options options
         options.workers = workers
         options.tasks_per_worker = tasks
@@ -74,6 +79,7 @@ cdef class CorePool:
         options.memory_limit = memory_limit
         options.jitter = <uint32_t>(jitter * 1000)
         options.term_grace = <int64_t>(term_grace * 1e9)
+        options.capture_output = capture_output
         self.pool = pf.pf_pool_new(&options)
         if self.pool == NULL:
             PyErr_SetFromErrno(OSError)
@@ -283,6 +289,10 @@ cdef class CoreWorker:
     @property
     def crash_log(self):
         return pf.pf_worker_crash_log(self.worker)
+
+    @property
+    def captures(self):
+        return pf.pf_worker_captures(self.worker) != 0
 
     def call(self, target, args, kwargs):
         # Between these two no line of Python runs but the target's: only in there may a signal

@@ -23,6 +23,7 @@ cdef extern from "prefork.h" nogil:
         uint32_t jitter
         uint64_t memory_limit
         int64_t term_grace
+        int32_t capture_output
 
     ctypedef struct pf_task_options:
         int32_t tell
@@ -57,6 +58,8 @@ cdef extern from "prefork.h" nogil:
         void *data
         size_t size
         pf_history *history
+        void *output
+        size_t output_size
 
     ctypedef struct pf_worker_info:
         uint32_t slot
@@ -127,6 +130,7 @@ cdef extern from "prefork.h" nogil:
     int pf_history_read(int fd, uint32_t slot, pf_history *copy)
 
     int pf_worker_crash_log(const pf_worker *worker)
+    int pf_worker_captures(const pf_worker *worker)
     int pf_worker_answer_stacks_signal()
     void pf_worker_call_begins(pf_worker *worker)
     void pf_worker_call_ends(pf_worker *worker)

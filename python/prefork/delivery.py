@@ -20,10 +20,12 @@ from . import _core, codec
 from .errors import (
     InitializerError,
     WorkerEnd,
+    last_lines,
     lost_error,
     queue_timeout,
     readable_stack,
     time_limit,
+    with_output,
 )
 from .health import Health
 from .history import history_of, how_it_ended, last_life
@@ -185,7 +187,8 @@ class Delivery:
         return found, None
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
-        _, outcome, number, _, pid, status, zygote_lost, at, data, peak_rss, memory, notes = event
+        _, outcome, number, _, pid, status, zygote_lost, at, data, *rest = event
+        peak_rss, memory, written, notes = rest
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
@@ -204,11 +207,13 @@ class Delivery:
         if outcome == _core.CANCELLED:
             return None, task._cancelled_by
         stack = readable_stack((data or b"").decode(errors="replace"))
+        output = last_lines(written or b"")
         history = last_life(history_of(notes, {number: task.id}))
         if outcome == _core.EXPIRED:
             return None, queue_timeout(task.id, task.name, task._queue_limit)
         if outcome == _core.TIMED_OUT:
-            return None, time_limit(task.id, task.name, task._limit, pid, runtime, stack, history)
+            ran = (task._limit, pid, runtime)
+            return None, time_limit(task.id, task.name, *ran, stack, output, history)
         killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL
         end = WorkerEnd(
             pid=pid,
@@ -221,6 +226,7 @@ class Delivery:
             memory=memory,
             memory_limit=self._pool._recycling.memory_limit or 0,
             stack=stack,
+            output=output,
             history=history,
         )
         lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
@@ -234,7 +240,7 @@ class Delivery:
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, zygote_lost, *_, memory, _ = event
+        _, how, _, slot, pid, status, zygote_lost, _, _, _, memory, written, _ = event
         what = how_it_ended(status)
         if how == _core.EXIT_OVERDUE:
             what += ": it was to end in good order, and did not in ten seconds"
@@ -245,7 +251,9 @@ class Delivery:
             level = "warning"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         if self.health.worker_exited(pid) and how == _core.EXIT_UNASKED and not zygote_lost:
-            self._start_failed(pid, InitializerError(f"worker {pid} {what} before it was up"))
+            message = f"worker {pid} {what} before it was up"
+            output = last_lines(written or b"")
+            self._start_failed(pid, InitializerError(with_output(message, output)))
 
     def _worker_failed(self, event: Event) -> None:
         self.health.worker_failed(event[4])

@@ -25,6 +25,9 @@ else:  # concurrent.futures' was not the builtin yet
         """A wait took longer than it was allowed to; the task goes on."""
 
 
+MOST_OUTPUT = 1 << 13  # bytes that are read of it: PF_OUTPUT_SHOWN
+
+
 class PoolClosed(RuntimeError, ValueError):
     """The pool takes no more tasks: `close`, `stop` or `terminate` was called, or it has forked."""
 
@@ -69,6 +72,7 @@ class WorkerLostError(_TaskEnded):
         self.peak_rss: int | None = None  #: KiB, the most memory the worker ever had resident
         self.rlimit: str | None = None  #: the resource limit that the signal stands for
         self.stack: str | None = None  #: Python's, of all threads, as the fault handler wrote it
+        self.output: str | None = None  #: the last that the task wrote, if `capture_output`
         self.zygote_lost: bool = False  #: the worker went down with its zygote
 
 
@@ -107,6 +111,7 @@ class TimeLimitExceeded(_TaskEnded):
         super().__init__(message)
         self.limit: float | None = None  #: seconds
         self.stack: str | None = None  #: Python's, of all threads, when the time was up
+        self.output: str | None = None  #: the last that the task wrote, if `capture_output`
 
 
 class QueueTimeout(_TaskEnded):
@@ -148,6 +153,7 @@ class WorkerEnd:
     memory: int = 0  #: KiB for which it was killed; 0: it was not
     memory_limit: int = 0  #: KiB
     stack: str = ""
+    output: str = ""
     history: tuple[HistoryEvent, ...] = ()
 
     @property
@@ -172,15 +178,17 @@ def time_limit(
     pid: int,
     runtime: float | None,
     stack: str,
-    history: tuple[HistoryEvent, ...],
+    output: str = "",
+    history: tuple[HistoryEvent, ...] = (),
 ) -> TimeLimitExceeded:
     """The error of a task that was killed for running too long."""
     message = f"{name} ran longer than its limit of {limit} s; its worker {pid} was killed"
-    error = TimeLimitExceeded(_with_details(message, stack, history))
+    error = TimeLimitExceeded(_with_details(message, stack, output, history))
     error.history = history
     error.task_id, error.task_name = task_id, name
     error.limit, error.pid, error.runtime = limit, pid, runtime
     error.stack = stack or None
+    error.output = output or None
     return error
 
 
@@ -194,7 +202,7 @@ def queue_timeout(task_id: Any, name: str, limit: float | None) -> QueueTimeout:
 def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
     """The error of a task whose worker ended, `retries` times before."""
     kind, message = _explained(name, end)
-    message = _with_details(message, end.stack, end.history)
+    message = _with_details(message, end.stack, end.output, end.history)
     error = kind(message)
     if retries > 0:
         error = QuarantinedTask(
@@ -207,6 +215,7 @@ def lost_error(name: str, end: WorkerEnd, retries: int = 0) -> WorkerLostError:
     error.zygote_lost = end.zygote_lost
     error.peak_rss = end.peak_rss or None
     error.stack = end.stack or None
+    error.output = end.output or None
     error.history = end.history
     if isinstance(error, OutOfMemory) and end.memory:
         error.memory, error.memory_limit = end.memory, end.memory_limit
@@ -253,9 +262,23 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
     return WorkerKilled, message
 
 
-def _with_details(message: str, stack: str, history: tuple[HistoryEvent, ...]) -> str:
+def _with_details(message: str, stack: str, output: str, history: tuple[HistoryEvent, ...]) -> str:
     happened = f"What happened to the worker last:\n{told(history)}" if history else ""
-    return "\n".join(part for part in (message, stack, happened) if part)
+    explained = with_output("\n".join(part for part in (message, stack) if part), output)
+    return "\n".join(part for part in (explained, happened) if part)
+
+
+def with_output(message: str, output: str) -> str:
+    """A message, and below it what was written last."""
+    return f"{message}\nThe last that it wrote:\n{output}" if output else message
+
+
+def last_lines(written: bytes) -> str:
+    """The end of what a task wrote, as text. Where there was more before, it begins with a line."""
+    if len(written) >= MOST_OUTPUT:
+        written = written.partition(b"\n")[2].strip() or written
+    # Memory that the pool has given back reads as zeros.
+    return written.lstrip(b"\0").decode(errors="replace").rstrip()
 
 
 def readable_stack(text: str) -> str:

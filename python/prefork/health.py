@@ -72,6 +72,10 @@ class Health:
             return RuntimeError(f"{pool} has lost its zygote and its standby: call restart()")
         if self._cause is None:
             return None
-        error = InitializerError(f"no worker can start: {self._cause!r}")
+        # What we have made ourselves is a sentence, and may end in lines that a worker has written.
+        ours = type(self._cause) is InitializerError
+        error = InitializerError(
+            f"no worker can start: {self._cause if ours else repr(self._cause)}"
+        )
         error.__cause__ = self._cause
         return error

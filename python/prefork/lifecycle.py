@@ -48,6 +48,7 @@ class Lifecycle(Driving):
         setup: WorkerSetup,
         preload: Sequence[str],
         recycling: Recycling,
+        capture_output: bool,
         logger: Logger,
     ) -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class Lifecycle(Driving):
         self._setup = setup
         self._preload = tuple(preload)
         self._recycling = recycling
+        self._capture_output = capture_output
         self._closed = self._terminated = False
         self._starting = threading.Lock()
 
@@ -78,6 +80,7 @@ class Lifecycle(Driving):
                 self._recycling.memory_limit or 0,
                 self._recycling.jitter,
                 TERM_GRACE,
+                self._capture_output,
             )
             boot.start_zygote(core, self._start_method, self._setup, self._preload)
             self._core = core
@@ -91,7 +94,8 @@ class Lifecycle(Driving):
     def _check_descriptors(self, workers: int) -> None:
         """A pool that ends half-way up would leave the application none to open a file with."""
         spare = spare_descriptors() if workers > 0 else None
-        needed = workers * DESCRIPTORS_PER_WORKER + SPARE_DESCRIPTORS
+        per_worker = DESCRIPTORS_PER_WORKER + self._capture_output
+        needed = workers * per_worker + SPARE_DESCRIPTORS
         if spare is not None and needed > spare:
             raise OSError(
                 errno.EMFILE,

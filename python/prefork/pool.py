@@ -69,7 +69,10 @@ class TaskPool(Lifecycle):
     `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and `release()`, and
     is released exactly once for every task of `apply_async`, also for one that did not wait for it
     (then whoever called has acquired it). `start_method`: "fork" or "exec". `preload`: modules that
-    the zygote imports. `logger`: instead of `prefork`'s.
+    the zygote imports. `capture_output`: what a task writes to descriptors 1 and 2, with all that C
+    code and programs that it starts write there, goes into memory; the last of it (8 KiB, whole
+    lines) is the `output` of its WorkerLostError or TimeLimitExceeded, that of tasks that end well
+    is dropped. `logger`: instead of `prefork`'s.
 
     ============================  =============================================================
     call                          outcome
@@ -104,6 +107,7 @@ class TaskPool(Lifecycle):
         semaphore: Any = None,
         start_method: str | None = None,
         preload: Sequence[str] = (),
+        capture_output: bool = False,
         logger: Logger | None = None,
         **unknown: NoReturn,
     ) -> None:
@@ -124,7 +128,9 @@ class TaskPool(Lifecycle):
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
         setup = WorkerSetup(initializer, tuple(initargs), on_process_exit)
-        super().__init__(limit, method, setup, preload, recycling, logger or pool_logger)
+        super().__init__(
+            limit, method, setup, preload, recycling, bool(capture_output), logger or pool_logger
+        )
         self.putlocks = putlocks
         self.callbacks_propagate = tuple(callbacks_propagate)
         self.app = app

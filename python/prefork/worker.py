@@ -10,9 +10,9 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from . import _core, codec, inside
 from .logs import worker_logger
@@ -62,6 +62,23 @@ def _become_process(slot: int) -> None:
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
 
+def _captured_streams() -> tuple[TextIO, ...]:
+    """stdout and stderr, written to descriptors 1 and 2 with each line: also where the application
+    had put something else in their place."""
+    sys.stdout = _stream_to(1, sys.stdout, sys.__stdout__)
+    sys.stderr = _stream_to(2, sys.stderr, sys.__stderr__)
+    return sys.stdout, sys.stderr
+
+
+def _stream_to(number: int, *streams: Any) -> TextIO:
+    for stream in streams:
+        with contextlib.suppress(Exception):  # it may be anything
+            if stream.fileno() == number:
+                stream.reconfigure(line_buffering=True)
+                return cast("TextIO", stream)
+    return open(number, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
 def cannot_work(why: bytes, core: CoreWorker) -> NoReturn:
     """The life of a worker whose zygote failed to get ready: it says why."""
     try:
@@ -80,6 +97,7 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _become_process(core.slot)
+        streams = _captured_streams() if core.captures else ()
         # What a crash has to say goes to the pool, and never to stderr. It may be enabled already,
         # and would not see that the fork has taken its signal handlers away.
         faulthandler.disable()
@@ -88,7 +106,7 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         faulthandler.register(_core.STACKS_SIGNAL, core.crash_log, all_threads=True, chain=True)
         core.unblock_signals()
         if _initialize(core, setup):
-            exitcode = _serve(core)
+            exitcode = _serve(core, streams)
             _finish(setup, exitcode)
     except BaseException as error:  # the application is gone, or a task's signal handler raised
         number = error.errno if isinstance(error, OSError) else 0
@@ -134,11 +152,12 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
     return True
 
 
-def _serve(core: CoreWorker) -> int:
+def _serve(core: CoreWorker, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
     present = inside.become(core)
     signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
     while True:
+        _flush(streams)  # what the task before has left of a line is not the next one's
         try:
             body = core.claim()
         except MemoryError as error:
@@ -171,6 +190,10 @@ def _finish(setup: WorkerSetup, exitcode: int) -> None:
 
 def flush_stdio() -> None:
     """Flush stdout and stderr, whatever has become of them."""
-    for stream in (sys.stdout, sys.stderr):
+    _flush((sys.stdout, sys.stderr))
+
+
+def _flush(streams: Iterable[Any]) -> None:
+    for stream in streams:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

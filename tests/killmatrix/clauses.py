@@ -147,6 +147,7 @@ errors that explain: the facts, as attributes and in words
     they pickle and copy
     one log line
     peak of memory
+    the last lines the task wrote to stderr if capture_output=True
     the last events of the worker
 
 flight recorder: what happened in a slot can be read, whoever is dead or hangs
@@ -166,7 +167,6 @@ life cycle: no call hangs, and each is defined in every state
 # Promised, and not in the library yet. A clause that has a row must not stand here.
 PENDING = {
     "exceptions: real traceback objects where tblib is installed": "comes with tblib support",
-    "errors that explain: the last lines written to stderr": "comes with capture_output",
     "zygote: killed together with its standby, recovered without restart()": "exec starts a new "
     "one; fork does where the application has a single thread",
 }

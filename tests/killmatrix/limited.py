@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -94,3 +96,40 @@ kept: list[bytes] = []
 def grow_and_hold(mib: int, path: str) -> Any:
     kept.append(b"x" * (mib << 20))
     return hold(path, "held")
+
+
+# ---- what they write -----------------------------------------------------------------------------
+
+
+def say_and_die(text: str) -> None:
+    os.write(2, text.encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def say_it_and(then: str) -> None:
+    """Descriptor 2 by itself, Python's stdout, a program; then to its end."""
+    os.write(2, b"written by C\n")
+    print("printed")
+    subprocess.run(["sh", "-c", "echo said by a program >&2"], check=True)
+    if then == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if then == "spin":
+        spin()
+    if then == "close":
+        os.closerange(1, 3)
+
+
+def fail_an_assertion_in_c() -> None:
+    ctypes.CDLL(None).__assert_fail(b"x == 1", b"file.c", 7, b"f")
+
+
+def talk(mib: int, path: str) -> None:
+    for _ in range(mib):
+        os.write(2, (b"." * 63 + b"\n") * (1 << 14))
+    hold(path)
+    say_and_die("the end")
+
+
+def say_and_exit(text: str) -> None:
+    os.write(2, text.encode())
+    os._exit(3)

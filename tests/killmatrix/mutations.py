@@ -517,6 +517,54 @@ MUTANTS = [
         "prefork inspect shows no running task",
         ("inspected-while-the-application-is-stopped",),
     ),
+    # ---- output ----
+    Mutant(
+        "output-is-not-shown",
+        "delivery.py",
+        '        output = last_lines(written or b"")\n        history',
+        '        output = ""\n        history',
+        "what a task wrote last does not come with its loss",
+        (
+            "the-last-lines-are-told",
+            "the-last-lines-of-what-ran-too-long",
+            "the-last-words-of-c",
+            "the-last-lines-are-its-own",
+            "a-talkative-task-does-not-fill-memory",
+        ),
+    ),
+    Mutant(
+        "streams-are-left-as-they-are",
+        "worker.py",
+        "        streams = _captured_streams() if core.captures else ()\n",
+        "        streams = ()\n",
+        "what Python prints is not there when the worker ends",
+        ("the-last-lines-are-told", "the-last-lines-of-what-ran-too-long"),
+    ),
+    Mutant(
+        "output-is-never-trimmed",
+        "pool_orders.c",
+        "    pf__output_trim(child->output);\n",
+        "",
+        "a talkative task fills memory",
+        ("a-talkative-task-does-not-fill-memory",),
+    ),
+    Mutant(
+        "output-is-never-emptied",
+        "worker_tasks.c",
+        "    pf__output_begin(&worker->output);\n",
+        "",
+        "a task shows what others wrote",
+        ("the-last-lines-are-its-own",),
+    ),
+    Mutant(
+        "exits-before-up-show-nothing",
+        "pool_children.c",
+        "    if (seat->state != PF_SEAT_UP && !seat->up_early)\n"
+        "        pf__child_show_output(child, &event);\n",
+        "",
+        "what keeps a worker from coming up is not shown",
+        ("the-last-lines-of-a-worker-that-is-not-up",),
+    ),
     # ---- zygotes ----
     Mutant(
         "no-standby",

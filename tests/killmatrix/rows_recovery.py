@@ -251,3 +251,65 @@ def inspected_while_the_application_is_stopped(stage: Stage) -> None:
     check(f"pid {pid}, running task " in shown.stdout, f"{shown.stdout}{shown.stderr}")
     gate.open()
     stage.others()
+
+
+# ---- errors that explain: what was written last --------------------------------------------------
+
+WRITTEN = EXPLAIN + "the last lines the task wrote to stderr if capture_output=True"
+SAID = "written by C\nprinted\nsaid by a program"
+
+
+@row(WRITTEN, killed(signal.SIGKILL, SAID, output=SAID), needs=("prefork",))
+def the_last_lines_are_told(stage: Stage) -> None:
+    stage.start(capture_output=True)
+    stage.others()
+    stage.victim(limited.say_it_and, "die")
+    stage.others()
+
+
+@row(
+    WRITTEN,
+    Expect("TimeLimitExceeded", {"output": SAID, "limit": 1.5}, SAID),
+    needs=("prefork",),
+)
+def the_last_lines_of_what_ran_too_long(stage: Stage) -> None:
+    stage.start(capture_output=True, timeout=1.5)
+    stage.others()
+    stage.victim(limited.say_it_and, "spin")
+    stage.others()
+
+
+@row(WRITTEN, killed(signal.SIGABRT, "file.c:7"), needs=("prefork",))
+def the_last_words_of_c(stage: Stage) -> None:
+    stage.start(capture_output=True)
+    stage.victim(limited.fail_an_assertion_in_c)
+    stage.others()
+
+
+@row(WRITTEN, killed(signal.SIGKILL, "mine", output="mine"), needs=("prefork",))
+def the_last_lines_are_its_own(stage: Stage) -> None:
+    """Those before it on the same worker have written, and one has closed both descriptors."""
+    stage.start(1, capture_output=True)
+    stage.bystander(limited.say_it_and, "return", value=None)
+    stage.bystander(limited.say_it_and, "close", value=None)
+    stage.victim(limited.say_and_die, "mine")
+    stage.others()
+
+
+@row(WRITTEN, killed(signal.SIGKILL, "the end"), needs=("prefork",))
+def a_talkative_task_does_not_fill_memory(stage: Stage) -> None:
+    stage.start(1, capture_output=True)
+    gate = stage.gate()
+    victim = stage.victim(limited.talk, 20, gate.path)
+    (pid,) = gate.arrived()
+    most = (64 << 10) + os.sysconf("SC_PAGESIZE")
+    eventually(lambda: os.stat(f"/proc/{pid}/fd/2").st_blocks * 512 <= most, stage.native)
+    gate.open()
+    _, error = stage.outcome(victim)
+    check(len(error.output) <= 8192, f"{len(error.output)} characters are told")
+
+
+@row(WRITTEN, Expect("InitializerError", {}, "no licence"), after="none", needs=("prefork",))
+def the_last_lines_of_a_worker_that_is_not_up(stage: Stage) -> None:
+    stage.start(1, capture_output=True, initializer=limited.say_and_exit, initargs=("no licence",))
+    stage.victim(tasks.echo, 1)
