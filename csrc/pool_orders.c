@@ -167,10 +167,10 @@ static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task
     pf_event event = pf__child_event(child, PF_EVENT_SOFT_LIMIT);
     event.task = task->id;
     event.at = task->started;
+    pf__child_note(pool, child, PF_NOTE_SOFT_LIMIT, task->id);
     atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
     atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);
     signal_child(child, PF_SOFT_SIGNAL);
-    pf__child_note(pool, child, PF_NOTE_SOFT_LIMIT, task->id);
     pf__pool_event(pool, &event);
 }
 

@@ -110,7 +110,7 @@ def test_what_c_says_before_it_aborts_is_shown(pool):
 def test_a_task_that_has_written_nothing_shows_nothing(pool):
     error = pool(1, capture_output=True).apply_async(end_by, (9,)).exception()
     assert error.output is None
-    assert str(error).endswith(" s")
+    assert "wrote" not in str(error)
 
 
 def test_without_the_option_it_goes_where_it_went(pool, capfd):

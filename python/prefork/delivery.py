@@ -187,8 +187,8 @@ class Delivery:
         return found, None
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
-        _, outcome, number, _, pid, status, zygote_lost, at, data, *rest = event
-        peak_rss, memory, written, notes = rest
+        _, outcome, number, _, pid, status, zygote_lost, at, data = event[:9]
+        peak_rss, memory, written, notes = event[9:]
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:

@@ -264,8 +264,7 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
 
 def _with_details(message: str, stack: str, output: str, history: tuple[HistoryEvent, ...]) -> str:
     happened = f"What happened to the worker last:\n{told(history)}" if history else ""
-    explained = with_output("\n".join(part for part in (message, stack) if part), output)
-    return "\n".join(part for part in (explained, happened) if part)
+    return with_output("\n".join(part for part in (message, stack, happened) if part), output)
 
 
 def with_output(message: str, output: str) -> str:

@@ -326,8 +326,8 @@ MUTANTS = [
     Mutant(
         "limits-without-stacks",
         "errors.py",
-        "    error.stack = stack or None\n    return error",
-        "    return error",
+        "    error.stack = stack or None\n    error.output = output or None\n    return error",
+        "    error.output = output or None\n    return error",
         "the error of a time limit does not show where the task was",
         (
             "hard-limit",
