@@ -16,7 +16,7 @@ HERE = pathlib.Path(__file__).parent
 CORE = HERE.parents[1] / "csrc"
 MACHINE = HERE.parent / "c" / "simulate"
 CORPUS = HERE / "corpus" / "pool"
-MACHINES = "fiber kernel descriptors memory readiness zygote".split()
+MACHINES = "fiber kernel descriptors memory output readiness zygote".split()
 NOT_SIMULATED = (
     "control output platform_linux platform_macos poll_epoll poll_kqueue signals zygote".split()
 )
