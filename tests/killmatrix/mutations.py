@@ -538,7 +538,7 @@ MUTANTS = [
         "        streams = _captured_streams() if core.captures else ()\n",
         "        streams = ()\n",
         "what Python prints is not there when the worker ends",
-        ("the-last-lines-are-told", "the-last-lines-of-what-ran-too-long"),
+        ("the-last-lines-are-told",),
     ),
     Mutant(
         "output-is-never-trimmed",

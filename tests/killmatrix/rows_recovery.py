@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import os
 import pickle
 import signal
@@ -261,7 +263,9 @@ SAID = "written by C\nprinted\nsaid by a program"
 
 @row(WRITTEN, killed(signal.SIGKILL, SAID, output=SAID), needs=("prefork",))
 def the_last_lines_are_told(stage: Stage) -> None:
-    stage.start(capture_output=True)
+    """Also where the application's own stdout is something else."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        stage.start(capture_output=True)
     stage.others()
     stage.victim(limited.say_it_and, "die")
     stage.others()
@@ -312,4 +316,6 @@ def a_talkative_task_does_not_fill_memory(stage: Stage) -> None:
 @row(WRITTEN, Expect("InitializerError", {}, "no licence"), after="none", needs=("prefork",))
 def the_last_lines_of_a_worker_that_is_not_up(stage: Stage) -> None:
     stage.start(1, capture_output=True, initializer=limited.say_and_exit, initargs=("no licence",))
-    stage.victim(tasks.echo, 1)
+    stage.judge(stage.victim(tasks.echo, 1), stage.row.expect)
+    stage.pool.terminate()
+    stage.nothing_is_left()
