@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from . import tracebacks
 from .errors import RemoteError
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, Any]
@@ -98,7 +99,8 @@ def _that_pickles(good: bool, value: Any) -> Outcome:
 
 
 def encode_exception(error: BaseException) -> bytes:
-    """The exception if it survives pickling, and in any case its type and traceback as text."""
+    """The exception if it survives pickling, and in any case its type and traceback as text; where
+    tblib is installed the frames, too."""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:
@@ -109,23 +111,29 @@ def encode_exception(error: BaseException) -> bytes:
             pickled = pickle.dumps(error, _PROTOCOL)
         except Exception:
             pickled = None
-    return pickle.dumps((pickled, type(error).__qualname__, text), _PROTOCOL)
+    frames = tracebacks.encode(error)
+    return pickle.dumps((pickled, type(error).__qualname__, text, frames), _PROTOCOL)
 
 
 def decode_exception(data: bytes) -> Exception:
     """In the application: the original with a RemoteError as its cause, or a RemoteError."""
-    pickled, type_name, text = pickle.loads(data)
+    pickled, type_name, text, frames = pickle.loads(data)
     remote = RemoteError(text, type_name)
-    if pickled is None:
-        return remote
+    error = _original(pickled, remote)
+    tracebacks.restore(error, frames)
+    # What it came from is shown by the text, and so it is kept where it is not shown again.
+    origin = error.__context__ if error.__cause__ is None else error.__cause__
+    BaseException.__setattr__(error, "__context__", origin)  # it may be a frozen one
+    BaseException.__setattr__(error, "__cause__", None if error is remote else remote)
+    return error
+
+
+def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
     try:
-        error = pickle.loads(pickled)
-        if not isinstance(error, Exception):
-            return remote
-        BaseException.__setattr__(error, "__cause__", remote)  # it may be a frozen one
+        error = pickle.loads(pickled) if pickled is not None else None
     except Exception:
         return remote
-    return error
+    return error if isinstance(error, Exception) else remote
 
 
 def decode_result(data: bytes | None) -> Any:

@@ -37,6 +37,10 @@ class RemoteError(Exception):
 
     Raised itself where the original cannot be had here: it did not pickle, or is one that would
     end this process (SystemExit and its kin).
+
+    Where tblib is installed on both sides, what is raised has the frames of the worker behind those
+    of the caller in its `__traceback__`. What it came from there is its `__context__`, with frames
+    of its own; it is not shown, for the text has it.
     """
 
     def __init__(self, text: str = "", type_name: str = "") -> None:

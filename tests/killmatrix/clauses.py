@@ -71,6 +71,7 @@ exceptions: they arrive, or a RemoteError in their place with all there is to sa
     groups
     huge
     the remote traceback as text in __cause__
+    real traceback objects where tblib is installed
 
 application: whatever it does, nothing hangs, and nothing survives it
     SIGCHLD ignored
@@ -166,7 +167,6 @@ life cycle: no call hangs, and each is defined in every state
 
 # Promised, and not in the library yet. A clause that has a row must not stand here.
 PENDING = {
-    "exceptions: real traceback objects where tblib is installed": "comes with tblib support",
     "zygote: killed together with its standby, recovered without restart()": "exec starts a new "
     "one; fork does where the application has a single thread",
 }

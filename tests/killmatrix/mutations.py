@@ -519,6 +519,14 @@ MUTANTS = [
     ),
     # ---- output ----
     Mutant(
+        "frames-are-not-restored",
+        "codec.py",
+        "    tracebacks.restore(error, frames)\n",
+        "",
+        "an exception has no remote frames",
+        ("the-remote-frames-are-a-traceback",),
+    ),
+    Mutant(
         "output-is-not-shown",
         "delivery.py",
         '        output = last_lines(written or b"")\n        history',

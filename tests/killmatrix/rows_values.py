@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+import traceback
 from typing import Any
 
 from . import tasks, values
@@ -297,4 +298,19 @@ def the_remote_traceback_is_the_cause(stage: Stage) -> None:
         *(["a note"] if sys.version_info >= (3, 11) else []),
     ):
         check(words in text, f"the remote traceback does not say {words!r}: {text}")
+    stage.others()
+
+
+@row(
+    ERROR + "real traceback objects where tblib is installed",
+    raised("ValueError", "the effect"),
+    needs=("prefork",),
+    spares=True,
+)
+def the_remote_frames_are_a_traceback(stage: Stage) -> None:
+    stage.start()
+    _, error = stage.outcome(stage.victim(values.raise_with_cause_and_notes))
+    for one in (error, error.__context__):
+        found = [frame.name for frame in traceback.extract_tb(one.__traceback__)]
+        check(found[-1:] == ["raise_with_cause_and_notes"], f"the frames of {one!r} are {found}")
     stage.others()
