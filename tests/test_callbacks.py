@@ -12,6 +12,7 @@ import time
 import pytest
 
 from helpers import eventually, fail, hold, pid_of_worker, spin, square
+from prefork import _core
 
 
 class Log:
@@ -57,6 +58,27 @@ def test_accept_comes_before_the_result_and_done_last(pool, log):
     assert before <= accepted[2] <= time.monotonic()
     assert result == ("", task.get())
     assert done == ("done", task)
+
+
+def test_a_task_is_announced_before_its_end_whoever_has_its_beginning_in_hand(pool, log, gate):
+    """One thread has taken the event of its beginning, and another applies that of its end."""
+    one = pool(1)
+    begun = one._delivery._handlers[_core.ACCEPTED]
+    in_hand, ended = threading.Event(), threading.Event()
+
+    def late(event):
+        in_hand.set()
+        ended.wait()
+        begun(event)
+
+    one._delivery._handlers[_core.ACCEPTED] = late
+    task = one.apply_async(hold, (gate.path, "held"), **log.all())
+    assert in_hand.wait(10)  # the delivery thread's
+    gate.open()
+    task.wait()
+    ended.set()
+    one.stop()
+    assert log.names == ["accept", ""]
 
 
 def test_a_failed_task_calls_the_error_callback_only(pool, log):

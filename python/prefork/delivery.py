@@ -159,6 +159,9 @@ class Delivery:
             task._holds_slot = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         task._is_delivered = True
+        # Its beginning may still be in the hand of another thread, which finds no task any more.
+        if event[7] and task._accept_callback is not None:
+            self.callbacks.append((task._call_accepted, (event[4], event[7])))
         timed_out = outcome == _core.TIMED_OUT
         if timed_out:
             self.callbacks.append((self._pool.on_hard_timeout, (task,)))

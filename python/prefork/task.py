@@ -240,8 +240,9 @@ class Task(concurrent.futures.Future[T]):
         return bool(self._callback or self._error_callback or self._done_callbacks)
 
     def _call_accepted(self, pid: int, at: float) -> None:
-        if self._accept_callback is not None:
-            self._call_back(self._accept_callback, pid, at)
+        accept = self.__dict__.pop("_accept_callback", None)  # it may be due twice
+        if accept is not None:
+            self._call_back(accept, pid, at)
 
     def _call_timed_out(self, soft: bool) -> None:
         if self._timeout_callback is not None:
