@@ -19,7 +19,7 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
         test-chaos test-soak test-extension-address mutants simulate fuzz test-fuzz chaos soak \
-        test-all wheel bench killmatrix killmatrix-self lint cross ci clean
+        test-all wheel bench killmatrix killmatrix-self failures lint cross ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -167,9 +167,14 @@ killmatrix: $(VENV)/installed
 else
 killmatrix: $(VENV)/installed $(RIVALS)/installed ## prefork, other pools, the tables: LIST=1, MUTANTS=1
 	$(KILLMATRIX)
+	$(KILLMATRIX) --failures
 	$(KILLMATRIX) --compare --python $(RIVALS)/bin/python
 	$(KILLMATRIX) --table --python $(RIVALS)/bin/python
 endif
+
+failures: $(VENV)/installed ## docs/failures.md: the kill matrix of prefork, and what its errors say
+	$(KILLMATRIX)
+	$(KILLMATRIX) --failures
 
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import compare, mutants, runner, table
+from . import compare, failures, mutants, record, runner, table
 from .row import FAILING, TOPICS, Row, all_rows
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +24,22 @@ def print_rows(rows: list[Row]) -> None:
 
 def write_tables(rows: list[Row], results: Path, python: str) -> int:
     """Whether a row is left that nothing fails: no rival, and no mutant of ours."""
-    verdicts, versions = compare.load(results), compare.versions(python)
+    versions = compare.versions(python)
+    verdicts = record.keep_verdicts(rows, compare.by_row(results), versions)
     table.write_readme(ROOT / "README.md", table.summary(rows, verdicts, versions))
     (ROOT / "docs" / "killmatrix.md").write_text(table.full(rows, verdicts, versions))
     unproved = table.uncaught(rows, verdicts)
     print(f"{len(unproved)} rows that neither a rival nor a mutant fails: {', '.join(unproved)}")
-    return 0
+    return bool(unproved)
+
+
+def write_failures(rows: list[Row], ends: Path) -> int:
+    """docs/failures.md, of what was kept and what the last runs have added to it."""
+    said = record.keep_ends(rows, record.load(ends))
+    (ROOT / "docs" / "failures.md").write_text(failures.full(rows, said))
+    missing = [row.name for row in rows if row.name not in said]
+    print(f"docs/failures.md: {len(said)} rows; never run: {', '.join(missing) or 'none'}")
+    return bool(missing)
 
 
 def main() -> int:
@@ -43,6 +53,7 @@ def main() -> int:
     parser.add_argument("--compare", action="store_true", help="run the other pools, save verdicts")
     parser.add_argument("--results", type=Path, default=Path("build/killmatrix.json"))
     parser.add_argument("--table", action="store_true", help="write README.md's and docs/'s tables")
+    parser.add_argument("--failures", action="store_true", help="write docs/failures.md")
     parser.add_argument("--slowest", type=int, default=0, help="print so many of the slowest")
     parser.add_argument("--mutants", action="store_true", help="try the mutants that are named")
     given = parser.parse_args()
@@ -60,8 +71,11 @@ def main() -> int:
         only = given.pool if given.pool != "prefork" else ""
         compare.main(rows, given.results, given.python, only)
         return 0
+    ends = given.results.with_name("ends.json")
     if given.table:
-        return write_tables(rows, given.results, given.python)
+        return write_tables(list(all_rows().values()), given.results, given.python)
+    if given.failures:
+        return write_failures(list(all_rows().values()), ends)
     begun = time.monotonic()
 
     def heard(result: runner.Result) -> None:
@@ -89,6 +103,7 @@ def main() -> int:
     if given.pool == "prefork":
         verdicts = {r.row: [compare.PASSES if r.passed else compare.FAILS, r.why] for r in results}
         compare.save(given.results, given.pool, verdicts)
+        record.save(ends, {**record.load(ends), **{r.row: r.said for r in results if r.passed}})
     failed = {result.row for result in results if not result.passed}
     return given.pool != "prefork" or bool(failed - set(FAILING))
 

@@ -53,6 +53,15 @@ def save(path: Path, pool: str, verdicts: dict[str, list[str]]) -> None:
     path.write_text(json.dumps(found, indent=1, sort_keys=True))
 
 
+def by_row(path: Path) -> dict[str, dict[str, str]]:
+    """Row -> pool -> verdict."""
+    found: dict[str, dict[str, str]] = {}
+    for pool, verdicts in load(path).items():
+        for row, (verdict, _) in verdicts.items():
+            found.setdefault(row, {})[pool] = verdict
+    return found
+
+
 def versions(python: str) -> dict[str, str]:
     """The rivals, as they are installed beside that interpreter."""
     import subprocess

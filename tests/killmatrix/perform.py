@@ -34,6 +34,7 @@ def perform(name: str, pool: str, directory: Path) -> int:
     except BaseException as error:
         traceback.print_exc()
         return say(directory, f"{type(error).__name__}: {error}")
+    stage.writes_down()
     return say(directory, "passed")
 
 
@@ -47,7 +48,9 @@ def program(name: str, row: str, pool: str, directory: Path, *args: str) -> None
     from . import programs
 
     faulthandler.dump_traceback_later(float(os.environ[LIMIT]))
-    getattr(programs, name)(Stage(all_rows()[row], adapter(pool), directory), *args)
+    stage = Stage(all_rows()[row], adapter(pool), directory)
+    getattr(programs, name)(stage, *args)
+    stage.writes_down()
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def in_a_small_memory(stage: Stage, group: str) -> None:
     stage.victim(tasks.eat)
     stage.others()
     stage.afterwards()
+    stage.writes_down()
     print("passed", flush=True)
     os._exit(0)
 

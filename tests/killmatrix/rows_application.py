@@ -90,10 +90,11 @@ def pool_is_collected(stage: Stage) -> None:
         stage.bystanders.clear()
         gc.collect()
         if stage.strict:
-            texts = eventually(
-                lambda: [str(w.message) for w in caught if w.category is ResourceWarning]
+            warned = eventually(
+                lambda: [w.message for w in caught if w.category is ResourceWarning]
             )
-            check(len(texts) == 1 and "was collected" in texts[0], f"warned: {texts}")
+            stage.hears(warned[0])
+            check(len(warned) == 1 and "was collected" in str(warned[0]), f"warned: {warned}")
     stage.nothing_is_left()
 
 
@@ -160,6 +161,8 @@ def forks_and_the_child_submits(stage: Stage) -> None:
         try:
             return 0 if stage.pool.wait(stage.pool.submit(tasks.echo, (3,), None)) == 3 else 4
         except Exception as error:
+            stage.hears(error, at_call=True)
+            stage.writes_down()
             return 0 if not stage.strict or type(error).__name__ == "PoolClosed" else 5
 
     check(in_a_fork(use) == 0, "the child had a wrong value, or another error than PoolClosed")
@@ -219,7 +222,8 @@ def submits_and_terminate_race(stage: Stage) -> None:
         try:
             while len(handles) < 200_000:
                 handles.append(stage.submit(tasks.echo, 5, value=5))
-        except Exception:
+        except Exception as error:
+            stage.hears(error, at_call=True)
             refused.release()
 
     threads = [threading.Thread(target=submit_on_and_on, daemon=True) for _ in range(4)]

@@ -18,15 +18,6 @@ TERMINATED = Expect("WorkerKilled", {"signal": None}, "terminated")
 ENDINGS = ("close", "stop", "terminate", "join", "close", "terminate", "stop", "join")
 
 
-def refused(call: Any) -> str:
-    """The name of what a call raises; "" for nothing."""
-    try:
-        call()
-    except Exception as error:
-        return type(error).__name__
-    return ""
-
-
 @row(LIFE + "calls before the start and after the end", after="none", needs=NEEDS)
 def calls_before_the_start_and_after_the_end(stage: Stage) -> None:
     import prefork
@@ -34,14 +25,14 @@ def calls_before_the_start_and_after_the_end(stage: Stage) -> None:
 
     pool = prefork.TaskPool(1)
     for name, call in CALLS.items():
-        check(refused(lambda c=call: c(pool)) == "RuntimeError", f"{name} before start()")
+        check(stage.refused(lambda c=call: c(pool)) == "RuntimeError", f"{name} before start()")
     pool.start()
-    check(refused(pool.start) == "RuntimeError", "a second start()")
+    check(stage.refused(pool.start) == "RuntimeError", "a second start()")
     for name in ENDINGS:
         getattr(pool, name)()
     check(pool.state == "stopped", pool.state)
     for name, call in CALLS.items():
-        check(refused(lambda c=call: c(pool)) == "PoolClosed", f"{name} after the end")
+        check(stage.refused(lambda c=call: c(pool)) == "PoolClosed", f"{name} after the end")
     stage.nothing_is_left()
 
 
@@ -54,7 +45,9 @@ def ended_from_many_threads(name: str, ending: str, expect: Expect) -> None:
         gate.arrived(2)
         raised: list[str] = []
         threads = [
-            threading.Thread(target=lambda: raised.append(refused(getattr(stage.native, ending))))
+            threading.Thread(
+                target=lambda: raised.append(stage.refused(getattr(stage.native, ending)))
+            )
             for _ in range(6)
         ]
         for thread in threads:
@@ -80,7 +73,7 @@ def stop_does_what_was_submitted(stage: Stage) -> None:
     stage.pool.stop()
     stage.settle()
     check(
-        refused(lambda: stage.pool.wait(stage.pool.submit(tasks.echo, (1,), None))),
+        stage.refused(lambda: stage.pool.wait(stage.pool.submit(tasks.echo, (1,), None))),
         "a pool that was stopped has done a task",
     )
     stage.nothing_is_left()

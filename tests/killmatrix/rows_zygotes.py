@@ -167,6 +167,7 @@ def both_killed_and_restarted(stage: Stage) -> None:
         try:
             call()
         except RuntimeError as error:
+            stage.hears(error, at_call=True)
             check("restart()" in str(error), f"says nothing of restart(): {error}")
             check(not isinstance(error, prefork.PoolClosed), "is a PoolClosed")
         else:

@@ -17,11 +17,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from helpers import alive, all_pids, eventually
 
+from . import heard
 from .row import Row
 
 MARK, LIMIT = "KILLMATRIX_ROW", "KILLMATRIX_LIMIT"  # in the environment of a row's processes
@@ -38,6 +40,7 @@ class Result:
     why: str = ""
     details: str = ""
     seconds: float = 0.0
+    said: dict[str, Any] = field(default_factory=dict)  # see heard.py
 
     @property
     def passed(self) -> bool:
@@ -111,9 +114,10 @@ def judged(
     result.details = (directory / "output").read_text(errors="replace")
     if stacks.exists():
         result.details += stacks.read_text(errors="replace")
+    result.said = heard.read(directory)
     if report.exists():
-        said = report.read_text()
-        result.why = "" if said == "passed" else said
+        verdict = report.read_text()
+        result.why = "" if verdict == "passed" else verdict
     elif hangs:
         result.why = "hangs"
     else:

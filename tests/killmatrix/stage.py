@@ -22,6 +22,7 @@ from typing import Any
 from helpers import Gate, alive, asleep, descendants, descriptors, eventually, lines
 
 from . import tasks
+from .heard import Heard
 from .pools import Adapter
 from .row import Expect, Row
 from .runner import MARK, arguments_of, command_of, marked
@@ -65,6 +66,7 @@ class Stage:
         self.make = make
         self.strict = make.strict
         self.directory = directory
+        self.heard = Heard(directory) if self.strict else None
         self.pool: Any = None
         self.victims: list[Handle] = []
         self.bystanders: list[Handle] = []
@@ -147,11 +149,32 @@ class Stage:
     def outcome(self, handle: Handle) -> tuple[Any, BaseException | None]:
         """Wait for a task; its value and its error."""
         if handle.refused is not None:
+            self.hears(handle.refused, at_call=True)
             return None, handle.refused
         try:
             return self.pool.wait(handle.native), None
         except BaseException as error:
+            self.hears(error)
             return None, error
+
+    def hears(self, error: BaseException | None, at_call: bool = False) -> None:
+        """An error that docs/failures.md shall show."""
+        if self.heard is not None and error is not None:
+            self.heard.error(error, at_call)
+
+    def refused(self, call: Callable[[], Any]) -> str:
+        """The name of what a call raises; "" for nothing."""
+        try:
+            call()
+        except Exception as error:
+            self.hears(error, at_call=True)
+            return type(error).__name__
+        return ""
+
+    def writes_down(self) -> None:
+        """What this process of the row has heard."""
+        if self.heard is not None:
+            self.heard.write()
 
     def accepted(self, handle: Handle) -> int:
         """Wait until prefork has a worker that runs the task; its pid."""

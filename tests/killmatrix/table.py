@@ -6,19 +6,19 @@ from pathlib import Path
 
 from . import compare, rivals
 from .clauses import CLAUSES, PENDING
-from .mutants import MUTANTS
+from .mutations import MUTANTS
+from .record import Verdicts
 from .row import FAILING, TOPICS, Row
 
 OPEN, CLOSE = "<!-- killmatrix -->", "<!-- /killmatrix -->"
 MARKS = {compare.PASSES: "✔", compare.SOMETIMES: "◐", compare.FAILS: "✘", "": "–"}
-Verdicts = dict[str, dict[str, list[str]]]
 POOLS = ("prefork", *rivals.RIVALS)
 
 
 def verdict(verdicts: Verdicts, pool: str, row: Row) -> str:
     if pool != "prefork" and compare.missing(row, pool):
         return ""
-    return verdicts.get(pool, {}).get(row.name, [""])[0]
+    return verdicts.get(row.name, {}).get(pool, "")
 
 
 def _line(cells: list[str]) -> str:
