@@ -165,15 +165,15 @@ else ifdef MUTANTS
 killmatrix: $(VENV)/installed
 	$(KILLMATRIX) --mutants
 else
-killmatrix: $(VENV)/installed $(RIVALS)/installed ## prefork, other pools, the tables: LIST=1, MUTANTS=1
-	$(KILLMATRIX)
+killmatrix: $(VENV)/installed $(RIVALS)/installed ## prefork, other pools, tables: ROWS=, LIST=1, MUTANTS=1
+	$(KILLMATRIX) $(ROWS)
 	$(KILLMATRIX) --failures
-	$(KILLMATRIX) --compare --python $(RIVALS)/bin/python
+	$(KILLMATRIX) --compare --python $(RIVALS)/bin/python $(ROWS)
 	$(KILLMATRIX) --table --python $(RIVALS)/bin/python
 endif
 
-failures: $(VENV)/installed ## docs/failures.md: the kill matrix of prefork, and what its errors say
-	$(KILLMATRIX)
+failures: $(VENV)/installed ## docs/failures.md, of what the rows of the kill matrix say: ROWS=
+	$(KILLMATRIX) $(ROWS)
 	$(KILLMATRIX) --failures
 
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios

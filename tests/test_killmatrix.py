@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from killmatrix import failures, record, rivals
+from killmatrix import failures, mutants, record, rivals, table
 from killmatrix.clauses import CLAUSES, PENDING
 from killmatrix.kinds import KINDS
 from killmatrix.loglines import LOG_LINES, is_known
@@ -86,3 +86,29 @@ def level_of(node):
     """Of a call of a logger."""
     call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
     return node.func.attr if call and "logger" in ast.unparse(node.func.value) else ""
+
+
+# ---- what each row is worth ----------------------------------------------------------------------
+
+
+def test_every_row_fails_against_a_rival_or_a_mutant_of_ours():
+    """`make killmatrix` and `make killmatrix MUTANTS=1` see to it that both lists are true."""
+    verdicts, _ = record.verdicts()
+    assert table.uncaught(ROWS, verdicts) == []
+
+
+def test_the_tables_say_what_the_last_runs_have_shown():
+    verdicts, versions = record.verdicts()
+    assert (ROOT / "docs" / "killmatrix.md").read_text() == table.full(ROWS, verdicts, versions)
+    assert table.summary(ROWS, verdicts, versions) in (ROOT / "README.md").read_text()
+
+
+def test_every_mutant_can_be_made_and_names_rows():
+    for mutant in mutants.MUTANTS:
+        mutants.edited((ROOT / mutant.path).read_text(), mutant)
+        assert mutant.rows and set(mutant.rows) <= set(all_rows()), mutant.name
+
+
+def test_mutants_have_names_of_their_own():
+    names = [mutant.name for mutant in mutants.MUTANTS]
+    assert len(names) == len(set(names))

@@ -12,10 +12,11 @@ heard.py     what a row makes the pool say: errors, lines of the log
 record.py    what is kept of the last runs: verdicts.json, ends.json
 table.py     README.md's and docs/killmatrix.md's tables
 failures.py  docs/failures.md, of what was heard, kinds.py, loglines.py and guarantees.md
-mutants.py   the library made wrong in one place: some row notices
+mutants.py   the library made wrong in one place (mutations*.py): some row notices
 
 python -m killmatrix --list                       the rows
 python -m killmatrix [ROW ...]                    prefork, strictly
 python -m killmatrix --failures                   docs/failures.md, with what these runs have shown
+python -m killmatrix --mutants [MUTANT ...]       whether the rows notice
 python -m killmatrix --pool pebble [ROW ...]      another pool, by what any pool could keep
 """

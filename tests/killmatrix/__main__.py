@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--mutants", action="store_true", help="try the mutants that are named")
     given = parser.parse_args()
     if given.mutants:
-        return mutants.main(given.rows)
+        return mutants.main(given.rows, given.jobs)
     rows = [
         r
         for r in all_rows().values()

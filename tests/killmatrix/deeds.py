@@ -127,7 +127,7 @@ def change_umask() -> None:
 def change_locale() -> None:
     import locale
 
-    for name in ("C", "POSIX", ""):
+    for name in ("", "POSIX", "C"):
         locale.setlocale(locale.LC_ALL, name)
 
 

@@ -37,6 +37,8 @@ CHANGING = ("task_id", "pid", "runtime", "peak_rss", "memory", "stack", "text")
 
 def with_placeholders(text: str) -> str:
     """The same words whenever the same happens."""
+    if len(text) > 20 * LONGEST:
+        text = f"{text[: 10 * LONGEST]}\n{text[-10 * LONGEST :]}"
     for pattern, instead in PLACEHOLDERS:
         text = re.sub(pattern, instead, text)
     lines = text.strip().split("\n")

@@ -175,7 +175,8 @@ def forks_and_the_child_ends_the_pool(stage: Stage) -> None:
     gate = stage.gate()
     stage.victim(tasks.hold_here, gate.path, "held", value="held")
     gate.arrived()
-    in_a_fork(stage.pool.terminate)
+    status = in_a_fork(stage.pool.terminate)
+    check(not stage.strict or status == 0, "the call in the child failed")
     stage.others()
     gate.open()
 

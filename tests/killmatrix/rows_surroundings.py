@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from helpers import eventually, lines, note
@@ -182,27 +183,47 @@ def out_of_descriptors_while_a_worker_dies(stage: Stage) -> None:
     stage.others()
 
 
+@contextlib.contextmanager
+def few_descriptors() -> Iterator[None]:
+    """Two more than there are, for a while."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 2, most[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, most)
+
+
 @row(APP + "out of descriptors", Expect("OSError", {"errno": 24}), after="none")
 def out_of_descriptors_at_the_start(stage: Stage) -> None:
     """The start is refused whole, and leaves nothing; later it succeeds."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, most[1]))
     error: BaseException | None = None
     try:
-        stage.start()
-        if not stage.strict:
-            stage.outcome(stage.submit(tasks.echo, 1))
+        with few_descriptors():
+            stage.start()
+            if not stage.strict:
+                stage.outcome(stage.submit(tasks.echo, 1))
     except OSError as caught:
         error = caught
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, most)
     stage.hears(error, at_call=True)
     check(error is not None and error.errno == 24, f"start gave {error!r}")
     stage.nothing_is_left()
+    if stage.strict:
+        started_at_the_second_try()
     stage.start()
     stage.others()
     stage.afterwards()
+
+
+def started_at_the_second_try() -> None:
+    import prefork
+
+    pool = prefork.TaskPool(1)
+    with few_descriptors(), contextlib.suppress(OSError):
+        pool.start()
+    check(pool.state == "new", f"a pool that could not be started is {pool.state}")
+    with pool:
+        check(pool.apply(tasks.echo, (1,)) == 1, "a wrong value")
 
 
 @row(APP + "out of processes", limit=30)

@@ -151,7 +151,13 @@ def zygote_out_of_descriptors(stage: Stage) -> None:
     for i in range(30):
         check(stage.outcome(stage.submit(tasks.echo, i)) == (i, None), "a wrong end")
     resource.prlimit(zygote, resource.RLIMIT_NOFILE, most)
+    goes_on_with_its_zygote(stage)
+
+
+def goes_on_with_its_zygote(stage: Stage) -> None:
     stage.others()
+    stage.full()
+    check(stage.native.stats["zygotes_lost"] == 0, "the zygote has ended, or was given up")
 
 
 @row(ZYGOTE + "killed together with its standby", after="none", needs=NEEDS)
@@ -240,7 +246,7 @@ def zygote_fails_to_fork(stage: Stage) -> None:
     for i in range(30):
         check(stage.outcome(stage.submit(tasks.echo, i)) == (i, None), "a wrong end")
     resource.prlimit(zygote, resource.RLIMIT_NPROC, most)
-    stage.others()
+    goes_on_with_its_zygote(stage)
 
 
 # ---- the group -----------------------------------------------------------------------------------

@@ -328,6 +328,8 @@ class Stage:
 
     def _at_strength(self) -> None:
         self.full()
+        if self.row.spares:  # one that is about to end is not idle yet
+            self.idle()
         pool = self.native
         check(pool.state == "running", f"the pool is {pool.state}")
         check(pool.did_start_ok(), "the pool says that it did not start well")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import compare, rivals
 from .clauses import CLAUSES, PENDING
-from .mutations import MUTANTS
+from .mutants import MUTANTS
 from .record import Verdicts
 from .row import FAILING, TOPICS, Row
 
