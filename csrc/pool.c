@@ -325,7 +325,7 @@ void pf_pool_shut_down(pf_pool *pool)
         return;
     pf__driver_stop(pool);
     pthread_mutex_lock(&pool->lock);
-    pool->closed = 1;
+    pool->closed = pool->ending = 1;
     pool->sup.can_spawn = false;
     struct pf__zygote *zygotes = pf__zygotes_release(pool);
     pthread_mutex_unlock(&pool->lock);

@@ -78,6 +78,7 @@ struct pf_pool {
     pf_pool *next, *previous; /* all pools of this process, for pool_atfork.c */
     int dead;                 /* we are in a forked copy */
     int started, closed, guest;
+    int ending;        /* it is being shut down: no zygote is born any more */
     _Atomic int ended; /* shut down: the poll and all descriptors are gone, the facts remain */
     struct pf__supervisor sup;
     struct pf__ring ring;

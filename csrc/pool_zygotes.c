@@ -88,21 +88,27 @@ int pf_pool_zygote_prepare(pf_pool *pool)
     }
     if (pf__socketpair(ends) < 0)
         return -1;
-    sigset_t all;
+    sigset_t all, before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &pool->mask);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&pool->lock);
-    struct pf__zygote *zygote = add(pool, PF_ZYGOTE_DEAD, ends[0]); /* not alive yet */
-    if (zygote != NULL)
+    struct pf__zygote *zygote = NULL;
+    if (pool->ending || pool->newborn != NULL)
+        errno = pool->ending ? ESHUTDOWN : EBUSY;
+    else
+        zygote = add(pool, PF_ZYGOTE_DEAD, ends[0]); /* not alive yet */
+    int error = errno;
+    if (zygote != NULL) {
         zygote->children = 1; /* the birth itself holds it */
-    pool->newborn = zygote;
-    pool->fork_end = ends[1];
+        pool->newborn = zygote;
+        pool->fork_end = ends[1];
+        pool->mask = before;
+    }
     pthread_mutex_unlock(&pool->lock);
     if (zygote == NULL) {
-        int error = errno;
         close(ends[0]);
         close(ends[1]);
-        pthread_sigmask(SIG_SETMASK, &pool->mask, NULL);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
         errno = error;
         return -1;
     }
@@ -127,35 +133,54 @@ void pf__zygote_want_standby(pf_pool *pool)
         pf__timer_set(&pool->timers, &pool->standby_timer, pool->sup.now + PF_STANDBY_INTERVAL);
 }
 
+/* The newborn is the pool's. */
+static void started(pf_pool *pool, struct pf__zygote *newborn, pid_t pid)
+{
+    newborn->children--;
+    if (pid < 0) {
+        pf__zygote_let_go(pool, newborn);
+        return;
+    }
+    struct pf__zygote *old;
+    pool->counts.application_forks++;
+    for (old = pool->zygotes; old != NULL; old = old->next)
+        if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
+            old->role = PF_ZYGOTE_OLD;
+    watch(pool, newborn, pid);
+    pf__zygote_activate(pool, newborn);
+    if (pool->started)
+        pf__supervisor_renew(&pool->sup);
+    pool->started = 1;
+    for (struct pf__zygote *next = pool->zygotes; (old = next) != NULL;) {
+        next = old->next;
+        pf__zygote_let_go(pool, old);
+    }
+    pf__pool_advance(pool);
+}
+
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
 {
     pthread_mutex_lock(&pool->lock);
     struct pf__zygote *newborn = pool->newborn;
+    sigset_t mask = pool->mask;
     close(pool->fork_end);
     pool->fork_end = -1;
-    newborn->children--;
-    if (pid < 0) {
-        pf__zygote_let_go(pool, newborn);
+    pool->newborn = NULL;
+    if (newborn != NULL) {
+        started(pool, newborn, pid);
+        pf__pool_leave(pool);
     } else {
-        struct pf__zygote *old;
-        pool->counts.application_forks++;
-        for (old = pool->zygotes; old != NULL; old = old->next)
-            if (old->role == PF_ZYGOTE_ACTIVE || old->role == PF_ZYGOTE_STANDBY)
-                old->role = PF_ZYGOTE_OLD;
-        watch(pool, newborn, pid);
-        pf__zygote_activate(pool, newborn);
-        if (pool->started)
-            pf__supervisor_renew(&pool->sup);
-        pool->started = 1;
-        for (struct pf__zygote *next = pool->zygotes; (old = next) != NULL;) {
-            next = old->next;
-            pf__zygote_let_go(pool, old);
-        }
-        pf__pool_advance(pool);
+        pthread_mutex_unlock(&pool->lock);
     }
-    pthread_mutex_unlock(&pool->lock);
-    pthread_sigmask(SIG_SETMASK, &pool->mask, NULL);
-    return 0;
+    if (newborn == NULL && pid > 0) { /* shut down meanwhile: nobody else knows of it */
+        (void)kill(pid, SIGKILL);
+        (void)pf__process_reap(-1, pid, 1);
+    }
+    pthread_sigmask(SIG_SETMASK, &mask, NULL);
+    if (newborn != NULL)
+        return 0;
+    errno = ESHUTDOWN;
+    return -1;
 }
 
 /* ---- words from it ------------------------------------------------------------------------- */

@@ -150,7 +150,8 @@ static int ended_within(const struct pf__zygote *zygote, int64_t ns)
     return 1;
 }
 
-/* The end of the pool: each zygote sees its socket close, kills its workers and ends. */
+/* The end of the pool: each zygote sees its socket close, kills its workers and ends. One that is
+ * just being born is seen to by who bears it. */
 struct pf__zygote *pf__zygotes_release(pf_pool *pool)
 {
     struct pf__zygote *zygotes = pool->zygotes;
@@ -158,7 +159,7 @@ struct pf__zygote *pf__zygotes_release(pf_pool *pool)
         close_ends(pool, zygote);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++)
         ((struct pf__child *)pool->seats[i])->zygote = NULL;
-    pool->zygotes = NULL;
+    pool->zygotes = pool->newborn = NULL;
     return zygotes;
 }
 

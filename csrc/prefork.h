@@ -135,6 +135,8 @@ void pf_pool_free(pf_pool *pool);
  *   pid = fork();                       child: pf_zygote_run(fd, …)
  *   pf_pool_zygote_started(pool, pid);  the parent closes fd's copy; the mask is restored;
  *                                       pid of -1: the fork failed, all is undone
+ * Both give -1 with errno ESHUTDOWN if the pool is shut down meanwhile (then `pid` is killed and
+ * reaped), and the first EBUSY while another zygote is being born.
  * Done again on a running pool it replaces the zygote: workers of the old one end after their
  * present task, and are replaced by children of the new one. */
 int pf_pool_zygote_prepare(pf_pool *pool);

@@ -170,3 +170,40 @@ TEST(a_pool_without_zygote_says_so)
     CHECK(pf_pool_submit(pool, "e", 1, NULL, 1) == 0 && errno == ENOTCONN);
     pf_pool_free(pool);
 }
+
+static int is_blocked(int signal)
+{
+    sigset_t mask;
+    CHECK_EQ(pthread_sigmask(SIG_SETMASK, NULL, &mask), 0);
+    return sigismember(&mask, signal);
+}
+
+TEST(one_zygote_is_born_at_a_time)
+{
+    pf_pool *pool = make_pool(1, 0);
+    CHECK(pf_pool_zygote_prepare(pool) >= 0);
+    CHECK(pf_pool_zygote_prepare(pool) == -1 && errno == EBUSY);
+    CHECK(is_blocked(SIGUSR1)); /* still, for the first */
+    CHECK_EQ(pf_pool_zygote_started(pool, -1), 0);
+    CHECK(!is_blocked(SIGUSR1));
+    expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    pf_pool_free(pool);
+}
+
+TEST(a_pool_may_be_shut_down_while_a_zygote_is_born)
+{
+    pf_pool *pool = make_pool(1, 0);
+    CHECK(pf_pool_zygote_prepare(pool) >= 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        pause();
+        _exit(0);
+    }
+    pf_pool_shut_down(pool);
+    CHECK(pf_pool_zygote_started(pool, pid) == -1 && errno == ESHUTDOWN);
+    CHECK(waitpid(pid, NULL, 0) == -1 && errno == ECHILD);
+    CHECK(!is_blocked(SIGUSR1));
+    CHECK(pf_pool_zygote_prepare(pool) == -1 && errno == ESHUTDOWN);
+    CHECK(!is_blocked(SIGUSR1));
+    pf_pool_free(pool);
+}
