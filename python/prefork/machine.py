@@ -87,10 +87,23 @@ def spare_descriptors() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft - used
 
 
-def thread_count() -> int | None:
-    """How many threads this process has (int), whoever started them; None where nobody knows."""
+def thread_count(but: str | None = None) -> int | None:
+    """How many threads this process has (int), whoever started them, without those that the kernel
+    knows by the name `but`; None where nobody knows."""
     try:
-        return len(os.listdir("/proc/self/task"))
+        threads = os.listdir("/proc/self/task")
+    except OSError:
+        return None
+    if but is None:
+        return len(threads)
+    names = [_thread_name(tid) for tid in threads]
+    return sum(name not in (None, but) for name in names)
+
+
+def _thread_name(tid: str) -> str | None:
+    """What the kernel calls a thread of ours; None if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/self/task/{tid}/comm").read_text().rstrip("\n")
     except OSError:
         return None
 
