@@ -197,6 +197,16 @@ def full(pool: Any, count: int) -> Any:
     return len(workers) == count and at_strength and workers
 
 
+def kill_both_zygotes(pool: Any) -> None:
+    """Zygote and standby. Neither has the time to notice the other's end, and to fork another."""
+    standby = eventually(lambda: pool.stats["standby"], pool)
+    both = pool.stats["zygote"], standby
+    for pid in both:
+        os.kill(pid, signal.SIGSTOP)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
+
+
 # ---- tasks ---------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,8 @@ import threading
 import pytest
 
 import prefork
-from helpers import eventually, hold, square
+from helpers import eventually, hold, kill_both_zygotes, square
+from prefork import recovery
 
 
 class Interrupt(BaseException):
@@ -58,6 +59,24 @@ def test_no_result_is_lost_when_handlers_raise_while_results_come(pool, guest):
     with storm(0.0005):
         assert [undisturbed(task.get) for task in tasks] == [i * i for i in range(3000)]
     assert one.stats["tasks_succeeded"] == 3000
+
+
+@pytest.mark.parametrize("guest", [False, True])
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_handlers_that_raise_keep_no_pool_from_having_a_new_zygote(
+    pool, monkeypatch, method, guest
+):
+    monkeypatch.setattr(recovery, "MOST", 100)
+    one = pool(2, putlocks=False, start_method=method)
+    if guest:
+        one.fileno()
+    for _ in range(3):
+        tasks = [one.apply_async(square, (i,)) for i in range(100)]
+        kill_both_zygotes(one)
+        with storm(0.0005):
+            errors = [undisturbed(task.exception) for task in tasks]
+        assert all(error is None or error.zygote_lost for error in errors), errors
+    assert one.state == "running"
 
 
 def test_slots_survive_interrupts(pool):

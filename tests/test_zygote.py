@@ -1,4 +1,4 @@
-"""The zygote and its standby, killed in every way."""
+"""The zygote or its standby, killed in every way; both at once: test_recovery.py."""
 
 from __future__ import annotations
 
@@ -98,50 +98,6 @@ def test_zygotes_killed_one_after_the_other(pool):
         eventually(lambda lost=lost: one.stats["zygotes_lost"] == lost, one)
         eventually(lambda: full(one, 2), one)
     assert one.stats["application_forks"] == 1
-
-
-def test_without_zygote_and_standby_the_pool_says_so_and_restarts(pool):
-    one = pool(1, putlocks=False)
-    one.apply(square, (1,))
-    both = standing_by(one), one.stats["zygote"]
-    for pid in both:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in both:
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: one.state == "degraded", one)
-    assert not one.did_start_ok()
-    with pytest.raises(RuntimeError, match=r"restart\(\)"):
-        one.apply_async(square, (1,))
-    one.restart()
-    assert one.apply(square, (4,)) == 16
-    assert one.state == "running"
-
-
-def test_what_is_heard_of_old_zygotes_after_a_restart_is_no_news(pool):
-    one = pool(1, putlocks=False)
-    both = standing_by(one), one.stats["zygote"]
-    for pid in both:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in both:
-        os.kill(pid, signal.SIGKILL)
-    # The core has seen it; nobody has polled since, so the pool has yet to hear of it.
-    eventually(lambda: (stats := one.stats)["zygotes_lost"] > 1 and not stats["zygote"])
-    one.restart()
-    assert one.apply(square, (4,)) == 16
-    assert one.state == "running"
-
-
-def test_a_pool_without_any_zygote_can_be_ended(pool):
-    one = pool(1, putlocks=False)
-    one.apply(square, (1,))
-    both = standing_by(one), one.stats["zygote"]
-    for pid in both:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in both:
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: one.state == "degraded", one)
-    one.stop(5)
-    assert one.state == "stopped"
 
 
 @pytest.mark.parametrize("ending", ["stop", "terminate"])

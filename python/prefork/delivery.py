@@ -94,6 +94,8 @@ class Delivery:
                 if task is not None and task._number == hand[0][2] and not task._is_delivered:
                     self.tasks[task._number] = task
                     self.events.appendleft(hand[0])
+            elif hand and hand[0][0] == _core.ZYGOTE_LOST:
+                self._pool._recovery.is_due = True
             raise
         interrupt, self._interrupt = self._interrupt, None
         if interrupt is not None:
@@ -283,11 +285,9 @@ class Delivery:
                 "zygote %d %s; zygote %d has taken over", event[4], what, event[5]
             )
             return
-        self._pool.logger.error("zygote %d died, and there is no standby", event[4])
-        if self._pool._core.describe()["zygote"]:
-            return  # old news: restart() has been called since
-        self.health.zygote_lost()
-        self._pool._fail_waiting()
+        self._pool._recovery.is_due = True  # or not: restart() may have been called since
+        if event[4]:  # else a standby that was forked a moment ago, and died before it said its pid
+            self._pool.logger.error("zygote %d died, and there is no standby", event[4])
 
     def _outsider(self, event: Event) -> None:
         self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])

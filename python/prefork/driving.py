@@ -18,6 +18,7 @@ from typing import Any
 from ._core import CorePool
 from .delivery import Delivery, serve
 from .errors import PoolClosed
+from .recovery import Recovery
 from .task import remaining
 
 
@@ -27,6 +28,7 @@ class Driving:
     def __init__(self) -> None:
         self._core: CorePool = None  # type: ignore[assignment]
         self._delivery = Delivery(self)
+        self._recovery = Recovery()
         self._started = self._finished = False
         self._guest = False
         self._hosts: list[Any] = []  # loops that watch our descriptor
@@ -93,6 +95,8 @@ class Driving:
 
     def _take(self, timeout: float | None, rouses: int) -> int:
         """Poll the core, apply what it found, and pass it on; how many events that was."""
+        if self._recovery.is_due:  # still: a signal handler has broken it off
+            self._recovery.attempt(self)
         events = self._delivery.events
         # Some are left if a signal handler raised while they were applied: then do not wait.
         count = self._core.poll(0 if events else timeout, rouses, events)
@@ -102,6 +106,8 @@ class Driving:
             self._delivery.apply()
         finally:
             self._core.rouse()  # others may have waited for what was in this batch
+        if self._recovery.is_due:
+            self._recovery.attempt(self)
         if self._delivery.callbacks and not self._guest:
             self._serve_others()
             self._core.rouse_gatherer()

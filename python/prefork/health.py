@@ -22,7 +22,7 @@ class Health:
         """There is a new zygote: what the old one's workers suffered from counts no more."""
         self.is_well = True
         self.failed_starts = 0  #: in a row
-        self.zygote_missing = False
+        self.zygote_missing = ""  #: why there is none, and will be none by itself
         self._were_up = False
         self._since = 0.0
         self._cause: Exception | None = None
@@ -61,15 +61,18 @@ class Health:
         """It has said that its initializer failed; its exit is no news then."""
         self._failed.add(pid)
 
-    def zygote_lost(self) -> None:
-        """And there is no standby."""
-        self.zygote_missing = True
+    def zygote_lost(self, why: str) -> None:
+        """And there is no standby, nor a new one, and why."""
+        self.zygote_missing = why
         self.is_well = False
 
     def error(self, pool: object) -> Exception | None:
         """Why no worker can start: an exception of its own for everybody who is to raise it."""
         if self.zygote_missing:
-            return RuntimeError(f"{pool} has lost its zygote and its standby: call restart()")
+            return RuntimeError(
+                f"{pool} has lost its zygote and its standby, and has no new one: "
+                f"{self.zygote_missing}. Call restart()."
+            )
         if self._cause is None:
             return None
         # What we have made ourselves is a sentence, and may end in lines that a worker has written.

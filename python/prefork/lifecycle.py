@@ -186,12 +186,22 @@ class Lifecycle(Driving):
 
     def restart(self) -> None:
         """A new zygote from the application as it is now. Running tasks end on the old workers,
-        queued ones wait for the new. Forks from this thread (the one exception to "never after
-        start"); raises as `start` does, and PoolClosed."""
+        queued ones wait for the new. The way out for a pool that has lost its zygote and may not
+        have a new one by itself. Forks from this thread; raises as `start` does, and PoolClosed."""
         self._check_open()
         self.logger.info("%r restarts: a new zygote is forked from the application", self)
-        boot.start_zygote(self._core, self._start_method, self._setup, self._preload)
-        self._delivery.health.start_afresh()
+        self._have_zygote()
+        self._recovery.start_afresh()
+
+    def _have_zygote(self) -> None:
+        """In place of one that was lost, or is to be replaced."""
+        recovery = self._recovery
+        with recovery.lock:
+            boot.start_zygote(self._core, self._start_method, self._setup, self._preload)
+            self._delivery.health.start_afresh()
+            recovery.is_due = False
+            if not self._core.describe()["zygote"]:  # another thread may have said so before that
+                recovery.is_due = True
 
     def _is_over(self) -> bool:
         return self._finished or (

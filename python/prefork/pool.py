@@ -74,6 +74,11 @@ class TaskPool(Lifecycle):
     lines) is the `output` of its WorkerLostError or TimeLimitExceeded, that of tasks that end well
     is dropped. `logger`: instead of `prefork`'s.
 
+    If zygote and standby are killed at once, the pool has a new zygote by itself, three times in a
+    minute at most: by "exec" always, by "fork" only while the process has a single thread (a pool
+    that calls back has a second one, unless it is a guest). Else it is degraded: tasks that wait
+    fail with RuntimeError, calls raise it, and `restart()` is the way out.
+
     ============================  =============================================================
     call                          outcome
     ============================  =============================================================
