@@ -105,6 +105,7 @@ zygote: its standby takes over; tasks that ran are lost, and no other
     out of descriptors
     failing to fork
     killed together with its standby
+    killed together with its standby, recovered without restart()
     without pidfds
 
 process group: what the terminal or an operator sends to all of it
@@ -167,8 +168,6 @@ life cycle: no call hangs, and each is defined in every state
 
 # Promised, and not in the library yet. A clause that has a row must not stand here.
 PENDING = {
-    "zygote: killed together with its standby, recovered without restart()": "exec starts a new "
-    "one; fork does where the application has a single thread",
 }
 
 

@@ -222,4 +222,28 @@ MUTANTS = [
         "a signal whose handler does nothing ends the wait with InterruptedError",
         ("timer-storm",),
     ),
+    Mutant(
+        "no-recovery",
+        "recovery.py",
+        "self._obstacle(pool._start_method) or self._start(pool)",
+        'self._obstacle(pool._start_method) or "it was never meant to be"',
+        "a pool that has lost both zygotes is degraded at once",
+        ("both-killed-and-forked-anew", "both-killed-and-executed-anew"),
+    ),
+    Mutant(
+        "recovery-for-ever",
+        "recovery.py",
+        "MOST, WITHIN = 3,",
+        "MOST, WITHIN = 1_000_000,",
+        "a zygote that dies at once is started anew for ever",
+        ("both-killed-again-and-again",),
+    ),
+    Mutant(
+        "forked-among-threads",
+        "recovery.py",
+        'if method != "fork":',
+        "if True:",
+        "the application is forked whatever its threads are about",
+        ("both-killed-and-restarted", "both-killed-with-tasks-running-and-queued"),
+    ),
 ]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import resource
 import signal
+import threading
+from collections.abc import Iterator
 
-from helpers import alive, eventually
+from helpers import alive, eventually, kill_both_zygotes
 
 from . import tasks
 from .row import VALUE, Expect, exited, killed, row
 from .stage import Stage, check
 
 ZYGOTE, GROUP = "zygote: ", "process group: "
+RESTARTED = ZYGOTE + "killed together with its standby"
+RECOVERED = RESTARTED + ", recovered without restart()"
 NEEDS = ("zygote",)
 WITH_ZYGOTE = Expect(
     "WorkerKilled", {"zygote_lost": True, "signal": 9}, "went down with its zygote"
@@ -160,13 +166,68 @@ def goes_on_with_its_zygote(stage: Stage) -> None:
     check(stage.native.stats["zygotes_lost"] == 0, "the zygote has ended, or was given up")
 
 
-@row(ZYGOTE + "killed together with its standby", after="none", needs=NEEDS)
+# ---- both at once --------------------------------------------------------------------------------
+
+
+def both_killed(name: str, method: str) -> None:
+    """The pool has a new zygote by itself: what ran is lost, what waited is done."""
+
+    def scenario(stage: Stage) -> None:
+        stage.start(method=method)
+        if method == "fork":  # which wants an application with a single thread
+            faulthandler.cancel_dump_traceback_later()
+            stage.native.fileno()
+        gate = stage.gate()
+        for _ in range(2):
+            stage.victim(tasks.hold_here, gate.path)
+        gate.arrived(2, stage.native)
+        stage.others()
+        kill_both_zygotes(stage.native)
+        stage.settle()
+        stage.others()
+        stage.settle()
+        stage.full()
+        one = stage.native
+        check(one.state == "running", f"the pool is {one.state}")
+        check(one.did_start_ok(), "the pool says that it did not start well")
+        check(one.stats["application_forks"] == 2, f"{one.stats['application_forks']} forks")
+        check(both(stage), "there is no new standby")
+        stage.pool.stop()
+        stage.ended()
+
+    scenario.__name__, scenario.__module__ = name, __name__
+    row(RECOVERED, WITH_ZYGOTE, after="none", needs=NEEDS)(scenario)
+
+
+both_killed("both_killed_and_forked_anew", "fork")
+both_killed("both_killed_and_executed_anew", "exec")
+
+
+@row(RECOVERED, after="none", needs=NEEDS)
+def both_killed_again_and_again(stage: Stage) -> None:
+    """Three times it has a new one; then every call says that restart() is the way out."""
+    stage.start(method="exec")
+    for forks in range(2, 5):
+        kill_both_zygotes(stage.native)
+        eventually(lambda n=forks: stage.native.stats["application_forks"] == n, stage.native)
+        stage.others()
+        stage.settle()
+    kill_both_zygotes(stage.native)
+    degraded_until_restart(stage)
+
+
+@row(RESTARTED, after="none", needs=NEEDS)
 def both_killed_and_restarted(stage: Stage) -> None:
-    """Degraded: every call says so, and restart() is the way out."""
+    """The application has another thread: degraded, every call says so, restart() helps."""
+    stage.start()
+    with another_thread():
+        kill_both_zygotes(stage.native)
+        degraded_until_restart(stage)
+
+
+def degraded_until_restart(stage: Stage) -> None:
     import prefork
 
-    stage.start()
-    stop_and_kill_both(stage)
     one = stage.native
     eventually(lambda: one.state == "degraded", one)
     for call in (lambda: one.apply_async(abs, (1,)), lambda: one.map(abs, [1])):
@@ -187,29 +248,34 @@ def both_killed_and_restarted(stage: Stage) -> None:
     stage.nothing_is_left()
 
 
-@row(ZYGOTE + "killed together with its standby", after="none", needs=NEEDS)
+@row(RESTARTED, after="none", needs=NEEDS)
 def both_killed_with_tasks_running_and_queued(stage: Stage) -> None:
     stage.start()
     gate = stage.gate()
     running = [stage.submit(tasks.hold_here, gate.path) for _ in range(2)]
     gate.arrived(2)
     queued = [stage.submit(tasks.echo, 1) for _ in range(20)]
-    stop_and_kill_both(stage)
-    for handle in running:
-        stage.judge(handle, WITH_ZYGOTE)
-    for handle in queued:
-        _, error = stage.outcome(handle)
-        check("restart()" in str(error), f"a queued task ended with {error!r}")
-    stage.pool.stop()
-    stage.nothing_is_left()
+    with another_thread():
+        kill_both_zygotes(stage.native)
+        for handle in running:
+            stage.judge(handle, WITH_ZYGOTE)
+        for handle in queued:
+            _, error = stage.outcome(handle)
+            check("restart()" in str(error), f"a queued task ended with {error!r}")
+        stage.pool.stop()
+        stage.nothing_is_left()
 
 
-def stop_and_kill_both(stage: Stage) -> None:
-    pids = both(stage)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+@contextlib.contextmanager
+def another_thread() -> Iterator[None]:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @row(ZYGOTE + "without pidfds", killed(signal.SIGKILL), needs=NEEDS)
