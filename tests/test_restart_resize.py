@@ -55,6 +55,24 @@ def test_restart_may_be_repeated_and_done_from_other_threads_and_callbacks(pool)
     assert one.stats["application_forks"] == 5
 
 
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_restarts_of_many_threads_come_one_after_the_other(pool, method):
+    one = pool(1, start_method=method)
+    together = threading.Barrier(4)
+
+    def restart():
+        together.wait()
+        one.restart()
+
+    threads = [threading.Thread(target=restart) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert one.stats["application_forks"] == 5
+    assert one.apply(square, (3,)) == 9
+
+
 def test_restart_of_a_closed_pool_is_refused(pool):
     one = pool(1)
     one.stop()
