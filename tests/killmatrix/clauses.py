@@ -1,5 +1,5 @@
 """What is promised, clause by clause: a heading, and under it what may happen. Every clause has a
-row, but for those that are still to come."""
+row."""
 
 from __future__ import annotations
 
@@ -165,10 +165,6 @@ life cycle: no call hangs, and each is defined in every state
     stop(timeout) and terminate(timeout) climb
     restart and resize under fire
 """
-
-# Promised, and not in the library yet. A clause that has a row must not stand here.
-PENDING = {
-}
 
 
 def _clauses() -> dict[str, str]:

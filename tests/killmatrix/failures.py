@@ -32,7 +32,9 @@ and `runtime` (seconds from the beginning of its call), the last two None if it 
 WorkerLostError and its kin also have `signal`, `signal_name`, `exitcode` (negative for a signal),
 `core_dumped`, `rlimit` (the resource limit that the signal stands for), `peak_rss` (KiB, the most
 the worker ever had resident), `stack` (Python's, of all threads, where the fault handler could
-write it) and `zygote_lost`. They pickle and copy. Below are those that said something.
+write it), `zygote_lost`, `history` (what happened to the worker last, HistoryEvents) and `output`
+(the last that the task wrote, with `capture_output`). They pickle and copy. Below are those that
+said something.
 """
 GROUPS = {
     "A task was lost with its worker": LOST,

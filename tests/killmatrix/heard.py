@@ -15,6 +15,9 @@ from typing import Any
 
 LONGEST = 1000  # characters of a message that are kept
 PLACEHOLDERS = [
+    (r"(What happened to the worker last:)(\n +-?\d+\.\d+ s  .*)+", r"\1\n  ..."),
+    (r"a new zygote, \d+,", "a new zygote, PID,"),
+    (r"at most \d+ in \d+ seconds", "at most N in N seconds"),
     (r"(?:/[\w.+~-]+)+/(?=[\w.+-]+)", ".../"),
     (r"line \d+", "line N"),
     (r"0x[0-9a-f]{6,}", "0x..."),
@@ -32,7 +35,7 @@ PLACEHOLDERS = [
         "N more workers want N descriptors, N may",
     ),
 ]
-CHANGING = ("task_id", "pid", "runtime", "peak_rss", "memory", "stack", "text")
+CHANGING = ("task_id", "pid", "runtime", "peak_rss", "memory", "stack", "text", "history")
 
 
 def with_placeholders(text: str) -> str:

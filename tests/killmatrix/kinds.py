@@ -196,7 +196,9 @@ DEGRADED = [
         "Every task that waits, and every new one at its call.",
         "`state` is `degraded`: no worker can be forked. `restart()` is the way out; `stop()` and "
         "`terminate()` work as ever.",
-        "None of these tasks was called. Those that ran end as WorkerKilled with `zygote_lost`.",
+        "None of these tasks was called. Those that ran end as WorkerKilled with `zygote_lost`. By "
+        '`start_method="exec"`, and by `"fork"` where the application has a single thread, it does '
+        "not come to this: the pool has a new zygote by itself, three times in a minute at most.",
         at_call=None,
     ),
 ]

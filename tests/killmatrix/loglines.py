@@ -63,6 +63,14 @@ LOG_LINES = [
     ),
     LogLine(
         "ERROR zygote PID died, and there is no standby",
+        "Both were killed. The next line says whether there is a new one.",
+    ),
+    LogLine(
+        "WARNING ... has a new zygote, PID, started by itself (at most N in N seconds)",
+        "Zygote and standby were killed. The tasks that ran are lost, no other.",
+    ),
+    LogLine(
+        "ERROR no new zygote is started: ...; restart() is the way out",
         "The pool is degraded: call `restart()`.",
     ),
     LogLine(

@@ -168,9 +168,8 @@ MUTANTS = [
     Mutant(
         "restart-does-nothing",
         "lifecycle.py",
-        "        boot.start_zygote(self._core, self._start_method, self._setup, self._preload)\n"
-        "        self._delivery",
-        "        self._delivery",
+        "        self._have_zygote()\n        self._recovery.start_afresh()",
+        "        self._recovery.start_afresh()",
         "restart() forks no zygote",
         ("restarted-under-fire", "both-killed-and-restarted"),
     ),

@@ -1,5 +1,5 @@
-"""What can be wrong in what is told of lost tasks: their last events, what they wrote, the frames of
-what they raised; and the rows that would notice."""
+"""What can be wrong in what is told of lost tasks: their last events, what they wrote, the frames
+of what they raised; and the rows that would notice."""
 
 from __future__ import annotations
 
