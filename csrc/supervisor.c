@@ -142,7 +142,7 @@ static enum pf__order_type seat_order(struct pf__supervisor *sup, struct pf__ord
         if (seat->todo & TODO_ASK) {
             seat->todo &= (uint16_t)~TODO_ASK;
             order->seq = seat->condemn_seq;
-            return seat->asked == 0 ? PF_ORDER_ASK : PF_ORDER_LOOK_ASKED;
+            return seat->asked ? PF_ORDER_LOOK_ASKED : PF_ORDER_ASK;
         }
         if (seat->todo & TODO_CONDEMN) {
             seat->todo &= (uint16_t)~TODO_CONDEMN;

@@ -82,10 +82,11 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     bool heard;     /* something came by its pipe since the last look for a result */
     bool condemned; /* the task it holds; it is asked for its stacks, then killed */
     bool oversized; /* its worker is condemned for its memory: the task will be lost */
-    uint8_t asked;  /* milliseconds for which it was */
+    bool asked;     /* it was, and whether it has answered is looked at */
     bool up_early;  /* it said UP before the zygote said SPAWNED */
     struct pf__seat *next_todo;
     struct pf__timer age;
+    int64_t answer_by; /* if it is asked */
     int64_t ordered, up_at;
     uint64_t claims;              /* seen */
     uint64_t memory_most, memory; /* KiB: that it may have; what it had when that was more */

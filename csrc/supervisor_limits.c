@@ -5,7 +5,7 @@
  * the true start says. */
 #include "supervisor_parts.h"
 
-enum { LOOK_AGAIN = 10, ASK_FOR = 10 }; /* ms */
+enum { LOOK_AGAIN = 10, ASK_FOR = 9 }; /* ms */
 enum { STUCK_AFTER = 500 };             /* looks */
 
 void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns)
@@ -134,7 +134,8 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
         return;
     }
     seat->condemned = true;
-    seat->asked = 0;
+    seat->asked = false;
+    seat->answer_by = sup->now + ASK_FOR * millisecond;
     pf__seat_wants(sup, seat, TODO_ASK);
     if (!seat->killed)
         pf__timer_set(&sup->timers, &seat->timer, sup->now + millisecond);
@@ -142,12 +143,13 @@ void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat,
 
 void pf__seat_asked(struct pf__supervisor *sup, struct pf__seat *seat)
 {
-    if (++seat->asked > ASK_FOR) {
+    if (sup->now >= seat->answer_by) {
         pf__seat_end_condemned(sup, seat);
         return;
     }
+    seat->asked = true;
     pf__seat_wants(sup, seat, TODO_ASK);
-    pf__timer_set(&sup->timers, &seat->timer, sup->now + millisecond);
+    pf__timer_set(&sup->timers, &seat->timer, earlier(sup->now + millisecond, seat->answer_by));
 }
 
 void pf__supervisor_answered(struct pf__supervisor *sup, struct pf__seat *seat)

@@ -91,7 +91,7 @@ def test_a_task_that_takes_far_too_much_is_lost_and_says_why(pool):
     assert (error.signal, error.exitcode) == (signal.SIGKILL, -signal.SIGKILL)
     assert error.task_id == task.id
     assert "memory of its own, its limit is 256000 KiB: it was killed" in str(error)
-    assert error.stack is None or "in keep_and_wait" in error.stack  # it has ten milliseconds
+    assert error.stack is None or "in keep_and_wait" in error.stack  # it has nine milliseconds
     assert [other.get() for other in others] == [i * i for i in range(50)]
     eventually(lambda: full(one, 2), one)
     assert error.pid not in pids(one)

@@ -161,6 +161,28 @@ TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
     CHECK_EQ(count(PF_ORDER_CONDEMN), 1);
 }
 
+/* However late we wake to look whether it has: what it gets is a time, not a number of looks. */
+TEST(who_does_not_answer_for_its_stacks_is_waited_for_no_longer_than_that)
+{
+    everybody_is_up(1);
+    tasks[0].limit = 100 * ms;
+    submit(&tasks[0]);
+    uint64_t seq = tasks[0].seq;
+    int64_t due = sup.now + 100 * ms;
+    pf__supervisor_slot_seen(&sup, seq, pf__word(seq, 0, PF_TAKEN));
+    pf__supervisor_time(&sup, due);
+    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), due - 100 * ms, 0);
+    CHECK_EQ(count(PF_ORDER_CONDEMN), 1);
+    pf__supervisor_condemned(&sup, &seats[0], seq, true);
+    CHECK_EQ(count(PF_ORDER_ASK), 1);
+    while (tasks[0].state != PF_TASK_SETTLED) {
+        CHECK(pf__supervisor_deadline(&sup) <= due + 9 * ms);
+        pf__supervisor_time(&sup, pf__supervisor_deadline(&sup) + ms / 2);
+        (void)count(PF_ORDER_LOOK_ASKED);
+    }
+    CHECK_EQ(tasks[0].verdict, PF_VERDICT_TIMED_OUT);
+}
+
 /* Whoever else writes the words: nobody can say what became of that task, and no other suffers. */
 TEST(a_wild_word_costs_the_task_it_was_and_no_other)
 {
