@@ -6,7 +6,7 @@
 #include "supervisor_parts.h"
 
 enum { LOOK_AGAIN = 10, ASK_FOR = 9 }; /* ms */
-enum { STUCK_AFTER = 500 };             /* looks */
+enum { STUCK_AFTER = 500 };            /* looks */
 
 void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns)
 {

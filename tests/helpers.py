@@ -207,6 +207,16 @@ def kill_both_zygotes(pool: Any) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def ended_with_stacks(submit: Callable[[], Any]) -> Any:
+    """The error of the first task over its limit that shows its stacks, of ten: a worker has nine
+    milliseconds to do that, which a busy machine may not give it."""
+    for _ in range(10):
+        error = submit().exception()
+        if error.stack is not None:
+            break
+    return error
+
+
 # ---- tasks ---------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import prefork
-from helpers import alive, asleep, eventually, hold, pid_of_worker, square
+from helpers import alive, asleep, ended_with_stacks, eventually, hold, pid_of_worker, square
 from prefork import SoftTimeLimitExceeded, _core
 
 
@@ -184,7 +184,7 @@ def test_the_timeout_callback_is_told_which_limit_it_was(pool):
 @pytest.mark.parametrize("deed", [spin, spin_holding_the_gil, end_on_soft_limit])
 def test_the_hard_limit_shows_where_the_task_was(pool, capfd, deed):
     one = pool(1)
-    error = one.apply_async(deed, timeout=0.1).exception()
+    error = ended_with_stacks(lambda: one.apply_async(deed, timeout=0.1))
     assert type(error) is prefork.TimeLimitExceeded
     assert (error.limit, error.task_name) == (0.1, deed.__name__)
     assert error.stack.rstrip().endswith(f"in {deed.__name__}") and error.stack in str(error)
@@ -194,7 +194,8 @@ def test_the_hard_limit_shows_where_the_task_was(pool, capfd, deed):
 
 
 def test_the_stacks_of_all_threads_are_shown(pool):
-    error = pool(1).apply_async(spin_in_threads, timeout=0.2).exception()
+    one = pool(1)
+    error = ended_with_stacks(lambda: one.apply_async(spin_in_threads, timeout=0.2))
     assert "in spin\n" in error.stack and "in spin_in_threads" in error.stack
 
 

@@ -13,6 +13,7 @@ import pytest
 import prefork
 from helpers import (
     alive,
+    ended_with_stacks,
     eventually,
     hold,
     hold_stubbornly,
@@ -81,8 +82,8 @@ def say_and_hold(path):
 
 
 def test_a_task_over_its_limit_shows_what_it_wrote_last(pool, gate):
-    task = pool(1, capture_output=True).apply_async(say_and_hold, (gate.path,), timeout=2.0)
-    error = task.exception()
+    one = pool(1, capture_output=True)
+    error = ended_with_stacks(lambda: one.apply_async(say_and_hold, (gate.path,), timeout=1.0))
     assert type(error) is prefork.TimeLimitExceeded
     assert error.output == "about to wait"
     assert "in hold" in error.stack and str(error).endswith("\nabout to wait")

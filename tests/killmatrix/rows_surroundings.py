@@ -254,7 +254,8 @@ def out_of_memory_for_a_result(stage: Stage) -> None:
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     most = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), most[1]))
+    # Less than the 64 MiB of address space that malloc would reserve for a new thread.
+    resource.setrlimit(resource.RLIMIT_AS, (used + (48 << 20), most[1]))
     try:
         stage.outcome(stage.victim(bytes, 256 << 20))
         stage.others()
