@@ -106,6 +106,11 @@ def say_and_die(text: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def say_and_spin(text: str) -> None:
+    os.write(2, text.encode())
+    spin()
+
+
 def say_it_and(then: str) -> None:
     """Descriptor 2 by itself, Python's stdout, a program; then to its end."""
     os.write(2, b"written by C\n")
@@ -113,8 +118,6 @@ def say_it_and(then: str) -> None:
     subprocess.run(["sh", "-c", "echo said by a program >&2"], check=True)
     if then == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if then == "spin":
-        spin()
     if then == "close":
         os.closerange(1, 3)
 

@@ -273,13 +273,13 @@ def the_last_lines_are_told(stage: Stage) -> None:
 
 @row(
     WRITTEN,
-    Expect("TimeLimitExceeded", {"output": SAID, "limit": 1.5}, SAID),
+    Expect("TimeLimitExceeded", {"output": "about to spin", "limit": 1.0}, "about to spin"),
     needs=("prefork",),
 )
 def the_last_lines_of_what_ran_too_long(stage: Stage) -> None:
-    stage.start(capture_output=True, timeout=1.5)
+    stage.start(capture_output=True)
     stage.others()
-    stage.victim(limited.say_it_and, "spin")
+    stage.victim(limited.say_and_spin, "about to spin", timeout=1.0)
     stage.others()
 
 
