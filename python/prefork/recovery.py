@@ -59,12 +59,13 @@ class Recovery:
     def _is_wanted(self, pool: Any) -> bool:
         if pool._terminated or pool._finished:
             return False
+        self.is_due = False  # first, for another thread may hear of the next loss while we look
         counts = pool._core.describe()
         # There is one by restart(); or this is about a standby, forked a moment before its zygote
         # ended, and all has been decided.
         if counts["zygote"] or pool._delivery.health.zygote_missing:
-            self.is_due = False
             return False
+        self.is_due = True
         return bool(counts["unfinished"]) or not pool._closed
 
     def _decide(self, pool: Any) -> None:
