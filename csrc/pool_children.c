@@ -249,6 +249,7 @@ static void bury(pf_pool *pool, struct pf__child *child)
                                                : PF_EXIT_UNASKED;
     event.status = child->status_known ? child->status : -1;
     event.memory = seat->memory;
+    event.at = seat->up_at;
     pf__child_note(pool, child, PF_NOTE_EXITED, (uint64_t)(int64_t)event.status);
     if (seat->state != PF_SEAT_UP && !seat->up_early)
         pf__child_show_output(child, &event);

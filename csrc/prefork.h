@@ -44,7 +44,8 @@ typedef enum {
     PF_EVENT_SOFT_LIMIT,    /* a task ran longer than its soft limit, and was told: pid, at */
     PF_EVENT_DONE,          /* a task ended, one way or another: outcome, and what it implies */
     PF_EVENT_WORKER_UP,     /* a worker's initializer is through: slot, pid */
-    PF_EVENT_WORKER_EXITED, /* slot, pid, status as of waitpid, outcome: enum pf_exit */
+    PF_EVENT_WORKER_EXITED, /* slot, pid, status as of waitpid, outcome: enum pf_exit,
+                               at: when it was up, 0 if it never was */
     PF_EVENT_WORKER_FAILED, /* a worker's initializer raised: slot, pid, data: what it raised */
     PF_EVENT_SPAWN_FAILED,  /* status: errno of the fork; it will be tried again */
     PF_EVENT_ZYGOTE_LOST,   /* pid; status: the pid of the zygote that took over, 0 if none;

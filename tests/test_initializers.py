@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import prefork
 from helpers import eventually, full, hold, kill_self, pid_of_worker, pids, square
+from prefork import _core
 
 
 def broken(*_):
@@ -58,6 +60,32 @@ def test_a_worker_that_dies_in_its_first_task_has_started(pool):
         assert isinstance(task.exception(), prefork.WorkerExited)
     assert one.did_start_ok()
     assert one.state == "running"
+
+
+def test_a_worker_whose_end_is_heard_before_that_it_was_up_had_started_and_is_gone():
+    """One thread has taken the event that it is up, and another applies that of its end."""
+    one = prefork.TaskPool(1)
+    up = one._delivery._handlers[_core.WORKER_UP]
+    in_hand, ended = threading.Event(), threading.Event()
+
+    def late(event):
+        if not in_hand.is_set():
+            in_hand.set()
+            ended.wait()
+        up(event)
+
+    one._delivery._handlers[_core.WORKER_UP] = late
+    with one:
+        thread = threading.Thread(target=one.poll, args=(30,))
+        thread.start()
+        assert in_hand.wait(10)
+        (pid,) = pids(one)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: full(one, 1) and pids(one) != {pid}, one)
+        assert one.did_start_ok()
+        ended.set()
+        thread.join()
+        assert pid not in one._delivery.health._up
 
 
 def broken_while(path):

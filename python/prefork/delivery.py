@@ -245,7 +245,7 @@ class Delivery:
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, zygote_lost, _, _, _, memory, written, _ = event
+        _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _ = event
         what = how_it_ended(status)
         if how == _core.EXIT_OVERDUE:
             what += ": it was to end in good order, and did not in ten seconds"
@@ -255,7 +255,8 @@ class Delivery:
         if how in (_core.EXIT_UNASKED, _core.EXIT_OVERDUE):
             level = "warning"
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
-        if self.health.worker_exited(pid) and how == _core.EXIT_UNASKED and not zygote_lost:
+        unheard = self.health.worker_exited(pid, bool(was_up))
+        if unheard and how == _core.EXIT_UNASKED and not zygote_lost:
             message = f"worker {pid} {what} before it was up"
             output = last_lines(written or b"")
             self._start_failed(pid, InitializerError(with_output(message, output)))

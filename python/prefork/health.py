@@ -16,6 +16,7 @@ class Health:
     def __init__(self) -> None:
         self._up: set[int] = set()  # pids of workers whose initializer has returned
         self._failed: set[int] = set()  # and of those who said that it has failed
+        self._gone: set[int] = set()  # of those whose end was heard before that they were up
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -30,17 +31,27 @@ class Health:
     def worker_up(self, pid: int) -> None:
         """Its initializer has returned."""
         self._up.add(pid)
+        self._forget_who_is_gone(pid)
         self._were_up = True
         self.failed_starts = 0
         self._cause = None
         self.is_well = not self.zygote_missing
 
-    def worker_exited(self, pid: int) -> bool:
-        """Whether that was a worker of which nothing had been heard."""
-        known = pid in self._up or pid in self._failed
-        self._up.discard(pid)
+    def worker_exited(self, pid: int, was_up: bool) -> bool:
+        """Whether that was a worker of which nothing had been heard. That it was up may still be
+        in the hand of another thread."""
+        known = was_up or pid in self._failed
         self._failed.discard(pid)
+        if was_up:
+            self._gone.add(pid)
+            self._forget_who_is_gone(pid)
         return not known
+
+    def _forget_who_is_gone(self, pid: int) -> None:
+        """Each of two threads adds to its own set first, so one of them at least sees both."""
+        if pid in self._up and pid in self._gone:
+            self._up.discard(pid)
+            self._gone.discard(pid)
 
     def start_failed(self, pid: int, cause: Exception) -> bool:
         """Whether the tasks that wait shall wait no longer: no worker is there to do them, nor will
