@@ -134,11 +134,13 @@ MUTANTS = [
         ("hard-limit-never-hits-the-next-task",),
     ),
     Mutant(
-        "the-unborn-are-not-signalled",
-        "supervisor_seats.c",
-        "    if (seat->killed && !seat->up_early)\n        send_signal(sup, seat);\n",
-        "",
-        "who is ended while it is forked is not signalled",
+        "the-unborn-are-not-told",
+        "pool_orders.c",
+        "static void retire(pf_pool *pool, struct pf__child *child)\n{\n"
+        "    if (child->board.segment == NULL)\n",
+        "static void retire(pf_pool *pool, struct pf__child *child)\n{\n"
+        "    if (child->board.segment == NULL || child->seat.state == PF_SEAT_SPAWNING)\n",
+        "a worker that is being forked when the pool stops does not hear of it",
         ("ended-at-once-after-the-start",),
     ),
 ]
