@@ -55,10 +55,11 @@ int pf__control_receive(int fd, struct pf__message *message, int fds[PF_CONTROL_
 {
     union ancillary ancillary;
     struct iovec part = {.iov_base = message, .iov_len = sizeof *message};
+    /* Without what the room has for alignment: the kernel would put one more into that. */
     struct msghdr packet = {.msg_iov = &part,
                             .msg_iovlen = 1,
                             .msg_control = ancillary.room,
-                            .msg_controllen = sizeof ancillary.room};
+                            .msg_controllen = CMSG_LEN(sizeof(int) * PF_CONTROL_FDS)};
     ssize_t got;
     do {
         got = pf__socket_receive(fd, &packet);
