@@ -137,12 +137,14 @@ static inline uint64_t submit(pf_pool *pool, const char *text, uint32_t flags, i
     return id;
 }
 
-/* The next event of that type (and task, if not 0), all others dropped. */
+/* The next event of that type (and task, if not 0), all others dropped. What it owns is there until
+ * the next one is awaited. */
 static inline pf_event await(pf_pool *pool, pf_event_type type, uint64_t task)
 {
+    static pf_event event;
     int64_t until = clock_ns() + patience;
     for (;;) {
-        pf_event event;
+        pf_event_clear(&event);
         int got = pf_pool_poll(pool, &event, 1, until - clock_ns(), pf_pool_rouses(pool));
         CHECK(got >= 0);
         CHECK(clock_ns() < until);
@@ -150,7 +152,6 @@ static inline pf_event await(pf_pool *pool, pf_event_type type, uint64_t task)
             continue;
         if (event.type == type && (task == 0 || event.task == task))
             return event;
-        pf_event_clear(&event);
     }
 }
 
@@ -158,7 +159,6 @@ static inline void expect(pf_pool *pool, uint64_t task, pf_outcome outcome)
 {
     pf_event event = await(pool, PF_EVENT_DONE, task);
     CHECK_EQ(event.outcome, outcome);
-    pf_event_clear(&event);
 }
 
 /* Until the only worker holds that task, without taking anything from it. Nothing else drives the

@@ -33,7 +33,6 @@ TEST(a_worker_killed_while_running_loses_its_task_only)
         CHECK_EQ(event.outcome, PF_LOST);
         CHECK(WIFSIGNALED(event.status) && WTERMSIG(event.status) == SIGKILL);
         check_history(event.history, event.pid, id);
-        pf_event_clear(&event);
         expect(pool, submit(pool, "e", 0, 0), PF_OK);
     }
     uint64_t id = submit(pool, "x\x2a", 0, 0);
