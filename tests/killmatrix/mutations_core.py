@@ -79,9 +79,8 @@ MUTANTS = [
     Mutant(
         "the-application-stays-deaf",
         "pool_zygotes.c",
-        "    pthread_mutex_unlock(&pool->lock);\n"
-        "    pthread_sigmask(SIG_SETMASK, &pool->mask, NULL);\n    return 0;\n",
-        "    pthread_mutex_unlock(&pool->lock);\n    return 0;\n",
+        "    pthread_sigmask(SIG_SETMASK, &mask, NULL);\n",
+        "",
         "who has started a pool hears no signal any more",
         (
             "interrupted-when-idle",
