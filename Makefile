@@ -19,7 +19,7 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
         test-chaos test-soak test-extension-address mutants simulate fuzz test-fuzz chaos soak \
-        test-all wheel bench killmatrix killmatrix-self failures lint cross ci clean
+        test-all wheel bench bench-failures killmatrix killmatrix-self failures lint cross ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,10 @@ failures: $(VENV)/installed ## docs/failures.md, of what the rows of the kill ma
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0
 
+FAILURES = $(BIN)/python bench/failures --rivals $(RIVALS)/bin/python
+bench-failures: $(VENV)/installed $(RIVALS)/installed ## how long failures take, beside the kernel: FIGURES=
+	$(FAILURES) $(FIGURES)
+
 # A venv of their own keeps the linters and what they need out of the tests.
 .venv-lint/installed: pyproject.toml | check-host
 	$(PYTHON) -m venv .venv-lint
@@ -189,8 +193,9 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/ruff check python tests bench examples tools
 	$(LINT)/ruff format --check python tests bench examples tools
 	$(LINT)/mypy
+	$(LINT)/mypy bench/failures
 	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
-	    tests/c/simulate/*.[ch] tests/fuzz/*.[ch]
+	    tests/c/simulate/*.[ch] tests/fuzz/*.[ch] bench/failures/*.c
 	$(CMAKE) -B build/lint -DPF_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(LINT)/clang-tidy --quiet -p build/lint $(filter-out $(MACOS),$(wildcard csrc/*.c))
 
