@@ -101,6 +101,7 @@ static void family(int count, int spins)
     check(pids != NULL, "calloc");
     for (int i = 0; i < count; i++)
         pids[i] = fork_child(spins);
+    usleep(100000); /* for all to be at it */
     int64_t begun = now();
     for (int i = 0; i < count; i++)
         kill(pids[i], SIGKILL);

@@ -80,12 +80,12 @@ def killed(*command: str) -> Iterator[Round]:
         yield found.killed
 
 
-def members(session: int) -> list[int]:
-    """Every process of a session but its leader."""
+def members(group: int) -> list[int]:
+    """Every process of a process group but its leader."""
     found = []
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
-            if name.isdigit() and int(name) != session and os.getsid(int(name)) == session:
+            if name.isdigit() and int(name) != group and os.getpgid(int(name)) == group:
                 found.append(int(name))
     return found
 
@@ -98,9 +98,10 @@ def family_killed(*command: str, least: int) -> Iterator[Round]:
 
 def _kill_family(command: Sequence[str], least: int) -> int:
     """An application is killed with all its workers in a call; nanoseconds until nobody of its
-    session is left, its zygotes included."""
+    group is left, its zygotes included."""
+    # Not in a session of its own: the kernel would share the processors out by sessions.
     application = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=os.setpgrp
     )
     try:
         assert application.stdout is not None

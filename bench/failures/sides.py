@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from tasks import begun, end_of, rounds, say_hello, sleep, spin, tell
+from tasks import all_begun, begun, end_of, rounds, say_hello, sleep, spin, spin_later, tell
 
-from prefork import TaskPool, TimeLimitExceeded, WorkerKilled
+from prefork import TaskPool, TimeLimitExceeded, WorkerLostError
 
 initialized: list[int] = []
 
@@ -38,7 +38,7 @@ def loss() -> None:
             full_strength(pool)
             task = pool.apply_async(spin)
             tell(begun()[0])
-            tell(end_of(task.get, WorkerKilled))
+            tell(end_of(task.get, WorkerLostError))
 
         rounds(one)
 
@@ -67,7 +67,7 @@ def strength() -> None:
             tell(pid)
             replacement = answer.get()
             at = time.monotonic_ns()
-            assert isinstance(lost.exception(), WorkerKilled)
+            assert isinstance(lost.exception(), WorkerLostError)
             assert replacement != pid
             tell(at)
 
@@ -89,14 +89,33 @@ def bare_fork() -> None:
     rounds(one)
 
 
+def bare_family(function: Callable[[], NoReturn], count: int) -> None:
+    """The same loop as bare.c's, over forks of a process that is as large as ours are."""
+
+    def one() -> None:
+        pids = []
+        for _ in range(count):
+            pids.append(os.fork())
+            if pids[-1] == 0:
+                function()
+        all_begun(count)
+        at = time.monotonic_ns()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for pid in pids:
+            os.waitpid(pid, 0)
+        tell(time.monotonic_ns() - at)
+
+    rounds(one)
+
+
 def family(function: Callable[[], NoReturn], count: int) -> None:
     """An application with so many workers in a call. It is killed, so this is for one round."""
     with TaskPool(count) as pool:
         full_strength(pool)
         for _ in range(count):
             pool.apply_async(function)
-        for _ in range(count):
-            begun()
+        all_begun(count)
         tell(count)
         signal.pause()
 
@@ -107,7 +126,9 @@ SIDES: dict[str, Callable[[str], None]] = {
     "overrun-deaf": lambda ms: overrun(spin_deaf, int(ms) / 1000),
     "strength": lambda _: strength(),
     "fork": lambda _: bare_fork(),
-    "family-spin": lambda count: family(spin, int(count)),
+    "forks-spin": lambda count: bare_family(spin_later, int(count)),
+    "forks-sleep": lambda count: bare_family(sleep, int(count)),
+    "family-spin": lambda count: family(spin_later, int(count)),
     "family-sleep": lambda count: family(sleep, int(count)),
 }
 

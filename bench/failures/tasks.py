@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 HELLO = struct.Struct("=qq")  # of a task that has begun: its pid, and when
 hellos, speak = os.pipe()
+gate, key = os.pipe()
 
 
 def say_hello() -> None:
@@ -34,9 +35,24 @@ def sleep() -> NoReturn:
         time.sleep(3600)
 
 
+def spin_later() -> NoReturn:
+    """With many others: nobody begins while the last are still on their way."""
+    say_hello()
+    os.read(gate, 1)
+    while True:
+        pass
+
+
 def begun() -> tuple[int, int]:
     pid, at = HELLO.unpack(os.read(hellos, HELLO.size))
     return pid, at
+
+
+def all_begun(count: int) -> None:
+    for _ in range(count):
+        begun()
+    os.write(key, bytes(count))
+    time.sleep(0.1)  # for all to be at it
 
 
 def tell(*numbers: int) -> None:
