@@ -60,6 +60,11 @@ uint64_t pf__process_memory(pid_t pid, uint64_t enough);
 /* In a newborn child: die when `parent` does. -1 with errno ESRCH if it is already gone. */
 int pf__process_die_with(pid_t parent);
 
+/* For how long (ns) the calling process runs at a time while others want to, where it can be said
+ * (Linux 6.12). Who is content with little is run sooner, and has no more of the processor. What it
+ * was; 0 is the system's own. */
+uint64_t pf__process_turn(uint64_t ns);
+
 void pf__process_name(const char *name); /* of the calling thread, which ps may show */
 void pf__process_prefer_oom(void);       /* let the kernel's OOM killer choose us first */
 
@@ -76,6 +81,10 @@ int pf__semaphore_wait(struct pf__semaphore *semaphore, int64_t timeout);
 /* A pipe and a control socket pair, CLOEXEC. 0, or -1 with errno. */
 int pf__pipe(int ends[2]);
 int pf__socketpair(int ends[2]);
+
+/* The same descriptor by a high number: of a process that ends Linux closes the highest first, and
+ * whoever holds the other end is told before all others. */
+int pf__descriptor_up(int fd);
 
 /* write(2) to a pipe of ours, without EINTR, and without SIGPIPE whatever its disposition. */
 ssize_t pf__pipe_write(int fd, const void *data, size_t size);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,6 +187,24 @@ int pf__process_die_with(pid_t parent)
     return 0;
 }
 
+uint64_t pf__process_turn(uint64_t ns)
+{
+    struct { /* sched_attr, as it was at first */
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } turn;
+    if (syscall(SYS_sched_getattr, 0, &turn, sizeof turn, 0) < 0 ||
+        (turn.policy != SCHED_OTHER && turn.policy != SCHED_BATCH))
+        return 0;
+    uint64_t before = turn.runtime;
+    turn.runtime = ns;
+    (void)syscall(SYS_sched_setattr, 0, &turn, 0);
+    return before;
+}
+
 void pf__process_name(const char *name)
 {
     prctl(PR_SET_NAME, name);
@@ -253,6 +272,20 @@ int pf__pipe(int ends[2])
 int pf__socketpair(int ends[2])
 {
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+}
+
+int pf__descriptor_up(int fd)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return fd;
+    /* Above those of three hundred workers, and of a table that is small to copy. */
+    int most = limit.rlim_cur < 1024 ? (int)limit.rlim_cur : 1024;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, most - most / 8);
+    if (up < 0)
+        return fd;
+    close(fd);
+    return up;
 }
 
 static ssize_t write_some(int fd, const void *data, size_t size)

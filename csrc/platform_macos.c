@@ -258,6 +258,12 @@ int pf__process_die_with(pid_t parent)
     return -1;
 }
 
+uint64_t pf__process_turn(uint64_t ns)
+{
+    (void)ns;
+    return 0;
+}
+
 void pf__process_name(const char *name)
 {
     pthread_setname_np(name); /* seen by debuggers and samplers; ps shows the program's */
@@ -344,6 +350,11 @@ ssize_t pf__pipe_write(int fd, const void *data, size_t size)
         sent = write(fd, data, size);
     } while (sent < 0 && errno == EINTR);
     return sent;
+}
+
+int pf__descriptor_up(int fd)
+{
+    return fd;
 }
 
 /* There is no SOCK_SEQPACKET. All messages are of one size, far below the room at which a stream

@@ -88,6 +88,8 @@ int pf_pool_zygote_prepare(pf_pool *pool)
     }
     if (pf__socketpair(ends) < 0)
         return -1;
+    /* When the application dies: before the standby, and before what all workers have of it. */
+    ends[0] = pf__descriptor_up(ends[0]);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);

@@ -32,10 +32,11 @@ struct zygote {
     struct child *children;
     size_t count, room;
     sigset_t ignored; /* by the application, before us */
+    uint64_t turn;    /* of the application's, on the processor */
     pf_worker *born;  /* set in a newborn worker */
 };
 
-enum { SECOND = 1000000000 }; /* ns */
+enum { SECOND = 1000000000, TURN = 100000 }; /* ns */
 enum { ON = 0, NEWBORN = 1, OVER = 2, BROKEN = 3 };
 
 static void reply(const struct zygote *zygote, uint32_t type, const struct pf__message *to,
@@ -70,6 +71,7 @@ static int serve_spawn(struct zygote *zygote, const struct pf__message *request,
         if (zygote->watch >= 0)
             close(zygote->watch);
         free(zygote->children);
+        (void)pf__process_turn(zygote->turn);
         pf__signals_restore(&zygote->ignored);
         zygote->born = pf__worker_open(request->slot, request->generation, fds, self);
         if (zygote->born == NULL)
@@ -190,6 +192,9 @@ int pf_zygote_run(int control, pid_t application, pf_fork fork, void *context, p
     sigdelset(&all_but_child, SIGCHLD);
     pf__signals_deafen(&zygote.ignored);
     pf__process_name("prefork-zygote");
+    /* However busy its workers keep the processors, it is there when one of them, or the
+     * application, has died. */
+    zygote.turn = pf__process_turn(TURN);
     zygote.watch = pf__process_watch(application);
     int state = ON;
     while (state == ON) {

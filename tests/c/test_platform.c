@@ -234,3 +234,27 @@ TEST(a_poll_lets_signals_in_and_nobody_else_does)
     close(ends[0]);
     close(ends[1]);
 }
+
+TEST(a_short_turn_on_the_processor_can_be_given_back)
+{
+    const uint64_t little = 100000;
+    uint64_t before = pf__process_turn(little);
+    uint64_t found = pf__process_turn(before);
+    CHECK(found == little || found == before); /* before Linux 6.12 there is nothing to be said */
+    CHECK_EQ(pf__process_turn(before), before);
+}
+
+TEST(a_descriptor_that_goes_up_is_the_same)
+{
+    int ends[2];
+    char byte = 'x';
+    CHECK_EQ(pf__pipe(ends), 0);
+    int up = pf__descriptor_up(ends[0]);
+    CHECK(up > ends[1]);
+    CHECK_EQ(fcntl(up, F_GETFD), FD_CLOEXEC);
+    CHECK_EQ(fcntl(ends[0], F_GETFD), -1);
+    CHECK_EQ(write(ends[1], &byte, 1), 1);
+    CHECK_EQ(read(up, &byte, 1), 1);
+    close(up);
+    close(ends[1]);
+}

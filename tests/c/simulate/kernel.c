@@ -267,6 +267,11 @@ void pf__process_prefer_oom(void)
 {
 }
 
+int pf__descriptor_up(int fd)
+{
+    return fd;
+}
+
 /* ---- semaphores ------------------------------------------------------------------------------ */
 
 /* The application has one thread: nobody waits, so nobody need be told. */
