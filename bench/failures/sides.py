@@ -22,8 +22,10 @@ def initialize() -> None:
 
 def spin_deaf() -> NoReturn:
     """Cannot be asked for its stacks, so its time is up before its worker answers."""
+    say_hello()
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    spin()
+    while True:
+        pass
 
 
 def full_strength(pool: TaskPool) -> None:
