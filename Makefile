@@ -172,9 +172,9 @@ killmatrix: $(VENV)/installed $(RIVALS)/installed ## prefork, other pools, table
 	$(KILLMATRIX) --table --python $(RIVALS)/bin/python
 endif
 
-failures: $(VENV)/installed ## docs/failures.md, of what the rows of the kill matrix say: ROWS=
+failures: $(VENV)/installed ## docs/failures.md, of what the rows of the kill matrix say: ROWS= FRESH=1
 	$(KILLMATRIX) $(ROWS)
-	$(KILLMATRIX) --failures
+	$(KILLMATRIX) --failures $(if $(FRESH),--fresh)
 
 bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
 	$(BIN)/python -m pytest bench -q -s -o timeout=0

@@ -33,9 +33,9 @@ def write_tables(rows: list[Row], results: Path, python: str) -> int:
     return bool(unproved)
 
 
-def write_failures(rows: list[Row], ends: Path) -> int:
+def write_failures(rows: list[Row], ends: Path, fresh: bool) -> int:
     """docs/failures.md, of what was kept and what the last runs have added to it."""
-    said = record.keep_ends(rows, record.load(ends))
+    said = record.keep_ends(rows, record.load(ends), fresh)
     (ROOT / "docs" / "failures.md").write_text(failures.full(rows, said))
     missing = [row.name for row in rows if row.name not in said]
     print(f"docs/failures.md: {len(said)} rows; never run: {', '.join(missing) or 'none'}")
@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("build/killmatrix.json"))
     parser.add_argument("--table", action="store_true", help="write README.md's and docs/'s tables")
     parser.add_argument("--failures", action="store_true", help="write docs/failures.md")
+    parser.add_argument("--fresh", action="store_true", help="forget what rows said before")
     parser.add_argument("--slowest", type=int, default=0, help="print so many of the slowest")
     parser.add_argument("--mutants", action="store_true", help="try the mutants that are named")
     given = parser.parse_args()
@@ -75,7 +76,7 @@ def main() -> int:
     if given.table:
         return write_tables(list(all_rows().values()), given.results, given.python)
     if given.failures:
-        return write_failures(list(all_rows().values()), ends)
+        return write_failures(list(all_rows().values()), ends, given.fresh)
     begun = time.monotonic()
 
     def heard(result: runner.Result) -> None:

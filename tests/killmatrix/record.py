@@ -50,13 +50,14 @@ def keep_verdicts(rows: Iterable[Row], new: Verdicts, versions: dict[str, str]) 
     return kept
 
 
-def keep_ends(rows: Iterable[Row], new: dict[str, Said]) -> dict[str, Said]:
+def keep_ends(rows: Iterable[Row], new: dict[str, Said], fresh: bool = False) -> dict[str, Said]:
     """Take over what is new. A row that may end in more than one way, and has shown less this time,
-    keeps what it had."""
+    keeps what it had; what the library says no more goes if this is to be `fresh`."""
     old = load(ENDS)
     kept = {}
     for name in (row.name for row in rows):
-        if name in new and not (name in old and shapes(new[name]) <= shapes(old[name])):
+        less = name in new and name in old and shapes(new[name]) <= shapes(old[name])
+        if name in new and (fresh or not less):
             kept[name] = new[name]
         elif name in old:
             kept[name] = old[name]
