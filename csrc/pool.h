@@ -156,7 +156,8 @@ void pf__child_ready(pf_pool *pool, struct pf__child *child, int kind);
 void pf__child_exited(pf_pool *pool, struct pf__child *child, int status, uint64_t peak_rss);
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer);
 void pf__child_close(pf_pool *pool, struct pf__child *child);
-void pf__child_show_output(const struct pf__child *child, pf_event *event);
+/* What it has written, or, unless `seq` is 0, what that task has, if it still is at it. */
+void pf__child_show_output(const struct pf__child *child, uint64_t seq, pf_event *event);
 
 /* pool_traffic.c */
 int pf__child_send(pf_pool *pool, struct pf__child *child, uint16_t type, uint64_t seq);

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { RESULTS_SIZE = 1 << 16, READ_AT_ONCE = 1 << 20 };
-enum { STATUS_PATIENCE = 100000000, WATCH_INTERVAL = 10000000, BIRTH_LOOK = 1000000000 }; /* ns */
+enum { STATUS_PATIENCE = 1000000000, WATCH_INTERVAL = 10000000, BIRTH_LOOK = 1000000000 }; /* ns */
 
 struct pf__child *pf__child_new(uint32_t index)
 {
@@ -208,17 +208,27 @@ void pf__child_close(pf_pool *pool, struct pf__child *child)
     }
 }
 
-void pf__child_show_output(const struct pf__child *child, pf_event *event)
+/* Looked at when the output has been read: a worker that has gone on has emptied it. */
+static int still_holds(const struct pf__child *child, uint64_t seq)
+{
+    const struct pf__segment *segment = child->board.segment;
+    return segment == NULL || seq == 0 ||
+           pf__word_seq(atomic_load_explicit(&segment->page, memory_order_acquire)) == seq;
+}
+
+void pf__child_show_output(const struct pf__child *child, uint64_t seq, pf_event *event)
 {
     int fd = child->left != NULL ? child->output_left : child->output;
     void *text = fd >= 0 ? malloc(PF_OUTPUT_SHOWN) : NULL;
     if (text == NULL)
         return;
-    event->output_size = pf__output_read(fd, text);
-    if (event->output_size > 0)
+    size_t size = pf__output_read(fd, text);
+    if (size > 0 && still_holds(child, seq)) {
         event->output = text;
-    else
+        event->output_size = size;
+    } else {
         free(text);
+    }
 }
 
 /* ---- death --------------------------------------------------------------------------------- */
@@ -252,7 +262,7 @@ static void bury(pf_pool *pool, struct pf__child *child)
     event.at = seat->up_at;
     pf__child_note(pool, child, PF_NOTE_EXITED, (uint64_t)(int64_t)event.status);
     if (seat->state != PF_SEAT_UP && !seat->up_early)
-        pf__child_show_output(child, &event);
+        pf__child_show_output(child, 0, &event);
     pool->counts.exited++;
     if (!seat->retiring || seat->succeeded)
         pool->counts.replaced++;

@@ -131,7 +131,7 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
         show_history(pool, &event);
     /* What stands there before it has begun is another task's. */
     if (ended_with_its_worker(task) && task->started != 0)
-        pf__child_show_output((struct pf__child *)pool->seats[task->seat], &event);
+        pf__child_show_output((struct pf__child *)pool->seats[task->seat], task->seq, &event);
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     pf__job_free(job);

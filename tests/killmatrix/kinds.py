@@ -77,7 +77,7 @@ LOST = [
         r"prefork\.WorkerLostError",
         r"how is unknown",
         THAT_ONE,
-        "As after any other loss. The zygote, who knows, has not answered within 0.1 s: it is "
+        "As after any other loss. The zygote, who knows, has not answered within a second: it is "
         "stopped or has no time. One that owes a worker and is silent for 5 s is replaced by its "
         "standby.",
         BEGUN,

@@ -82,7 +82,7 @@ MUTANTS = [
         "exits-before-up-show-nothing",
         "pool_children.c",
         "    if (seat->state != PF_SEAT_UP && !seat->up_early)\n"
-        "        pf__child_show_output(child, &event);\n",
+        "        pf__child_show_output(child, 0, &event);\n",
         "",
         "what keeps a worker from coming up is not shown",
         ("the-last-lines-of-a-worker-that-is-not-up",),
