@@ -395,6 +395,13 @@ MUTANTS = [
         "a task that never began is shown what another has written",
     ),
     Mutant(
+        "output-of-the-next",
+        "pool_children.c",
+        "if (size > 0 && still_holds(child, seq)) {",
+        "if (size > 0) {",
+        "a task shows what the one after it has written",
+    ),
+    Mutant(
         "output-of-the-dead",
         "pool_children.c",
         "    int fd = child->left != NULL ? child->output_left : child->output;\n",
