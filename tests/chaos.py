@@ -157,11 +157,10 @@ class Load:
         if draw < 0.05 and self.records:
             self.draw.choice(self.records).task.cancel()
         elif draw < 0.07:
-            workers = self.pool.workers
-            if workers:
-                signals = [signal.SIGTERM, signal.SIGKILL]
-                pid, number = self.draw.choice(workers).pid, self.draw.choice(signals)
-                self.pool.terminate_job(pid, number)
+            born = [worker.pid for worker in self.pool.workers if worker.pid]
+            if born:
+                number = self.draw.choice([signal.SIGTERM, signal.SIGKILL])
+                self.pool.terminate_job(self.draw.choice(born), number)
         elif draw < 0.075 and self.pool.limit < WORKERS + 4:
             self.pool.grow(self.draw.randint(1, 2))
         elif draw < 0.08 and self.pool.limit > WORKERS - 4:
