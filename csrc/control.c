@@ -64,8 +64,11 @@ int pf__control_receive(int fd, struct pf__message *message, int fds[PF_CONTROL_
     do {
         got = pf__socket_receive(fd, &packet);
     } while (got < 0 && errno == EINTR);
-    if (got < 0)
+    if (got < 0) {
+        /* The other end was closed with words of ours unread. */
+        errno = errno == ECONNRESET ? EPIPE : errno;
         return -1;
+    }
     int count = take_descriptors(&packet, fds);
     int whole = got == sizeof *message && !(packet.msg_flags & MSG_TRUNC);
     /* Out of descriptors the kernel delivers the message and drops what does not fit. */

@@ -209,6 +209,17 @@ TEST(messages_arrive_one_by_one_with_their_descriptors)
     close(pipes[1]);
 }
 
+TEST(an_end_that_is_closed_with_messages_unread_is_an_end)
+{
+    int ends[2], fds[PF_CONTROL_FDS];
+    struct pf__message message = {.type = PF_MESSAGE_EXITED};
+    CHECK_EQ(pf__socketpair(ends), 0);
+    CHECK_EQ(pf__control_send(ends[1], &message, NULL, 0), 0);
+    close(ends[0]);
+    CHECK(pf__control_receive(ends[1], &message, fds) == -1 && errno == EPIPE);
+    close(ends[1]);
+}
+
 TEST(a_poll_lets_signals_in_and_nobody_else_does)
 {
     int ends[2];

@@ -34,8 +34,11 @@ class Expect:
     words: str = ""
     cause: str = ""
     at_call: bool = False  #: raised by the call that submits it
+    text: str = ""  #: what documents say of it, if it differs between versions of Python
 
     def __str__(self) -> str:
+        if self.text:
+            return self.text
         parts = [self.error or "the right value"]
         parts += [f"{name}={value!r}" for name, value in self.attributes.items()]
         parts += [f"says {self.words!r}"] if self.words else []

@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 import traceback
+from dataclasses import replace
 from typing import Any
 
 from . import tasks, values
@@ -33,7 +34,11 @@ argument("lock_as_argument", "unpicklable", Expect("TypeError", at_call=True), t
 argument(
     "local_function_as_argument",
     "unpicklable",
-    Expect("AttributeError" if sys.version_info < (3, 12, 99) else "PicklingError", at_call=True),
+    Expect(
+        "AttributeError" if sys.version_info < (3, 12, 99) else "PicklingError",
+        at_call=True,
+        text="AttributeError at the call (PicklingError from Python 3.13 on)",
+    ),
     lambda: lambda: 1,
 )
 argument(
@@ -238,10 +243,13 @@ deed(
     "exception-has-cause-and-notes",
     ERROR + "with __cause__ and notes",
     "values",
-    raised(
-        "ValueError",
-        "the effect",
-        **({"__notes__": ["a note"]} if sys.version_info >= (3, 11) else {}),
+    replace(
+        raised(
+            "ValueError",
+            "the effect",
+            **({"__notes__": ["a note"]} if sys.version_info >= (3, 11) else {}),
+        ),
+        text="ValueError says 'the effect' from RemoteError (from 3.11 on: __notes__=['a note'])",
     ),
     values.raise_with_cause_and_notes,
     spares=True,
@@ -250,7 +258,10 @@ deed(
     "exception-is-a-group",
     ERROR + "groups",
     "values",
-    raised("ExceptionGroup" if sys.version_info >= (3, 11) else "ValueError", "a group"),
+    replace(
+        raised("ExceptionGroup" if sys.version_info >= (3, 11) else "ValueError", "a group"),
+        text="ExceptionGroup says 'a group' from RemoteError (ValueError in Python 3.10)",
+    ),
     values.raise_group,
     spares=True,
 )
