@@ -35,7 +35,8 @@ struct pf__job { /* a task, its call's bytes and its result's */
     void *result;
     size_t result_size, size;
     uint32_t lent; /* to how many channels its body is */
-    bool settled;  /* it goes when all have given that back */
+    uint32_t softened;
+    bool settled; /* it goes when all have given that back */
     unsigned char body[];
 };
 

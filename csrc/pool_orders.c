@@ -97,41 +97,42 @@ static void show_history(const pf_pool *pool, pf_event *event)
         pf__history_copy(pf__history_of(&pool->history, event->slot), event->history);
 }
 
-static int ended_with_its_worker(const struct pf__task *task)
+/* What is known of the worker that held the task. */
+static void show_worker(pf_pool *pool, const struct pf__task *task, pf_event *event)
 {
-    return task->seat != PF_NO_WORKER &&
-           (task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT ||
-            task->verdict == PF_TERMINATED);
+    struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
+    /* However late the claim was seen, the start comes before the end. */
+    if (task->tell && !task->told && task->started != 0)
+        give_accepted(pool, task);
+    *event = pf__child_event(child, PF_EVENT_DONE);
+    if (child->status_known)
+        event->status = child->status;
+    bool lost = task->verdict == PF_LOST, timed_out = task->verdict == PF_TIMED_OUT;
+    if (lost && child->seat.oversized)
+        event->memory = child->seat.memory;
+    if (lost || timed_out)
+        show_crash(event, child);
+    if (lost || timed_out || task->verdict == PF_TERMINATED) {
+        show_history(pool, event);
+        if (task->started != 0) /* else what stands there is another task's */
+            pf__child_show_output(child, task->seq, event);
+    }
 }
 
 static void give_settled(pf_pool *pool, struct pf__task *task)
 {
     struct pf__job *job = (struct pf__job *)task;
     pf_event event = {.type = PF_EVENT_DONE, .status = -1};
-    if (task->seat != PF_NO_WORKER) {
-        struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
-        /* However late the claim was seen, the start comes before the end. */
-        if (task->tell && !task->told && task->started != 0)
-            give_accepted(pool, task);
-        event = pf__child_event(child, PF_EVENT_DONE);
-        if (child->status_known)
-            event.status = child->status;
-    }
+    if (task->seat != PF_NO_WORKER)
+        show_worker(pool, task, &event);
     event.outcome = task->verdict;
-    if (task->verdict == PF_LOST && task->seat != PF_NO_WORKER &&
-        pool->seats[task->seat]->oversized)
-        event.memory = pool->seats[task->seat]->memory;
     event.task = task->id;
     event.at = task->started;
-    event.data = job->result;
-    event.size = job->result_size;
-    if ((task->verdict == PF_LOST || task->verdict == PF_TIMED_OUT) && task->seat != PF_NO_WORKER)
-        show_crash(&event, (struct pf__child *)pool->seats[task->seat]);
-    if (ended_with_its_worker(task))
-        show_history(pool, &event);
-    /* What stands there before it has begun is another task's. */
-    if (ended_with_its_worker(task) && task->started != 0)
-        pf__child_show_output((struct pf__child *)pool->seats[task->seat], task->seq, &event);
+    event.softened = job->softened;
+    if (event.data == NULL) {
+        event.data = job->result;
+        event.size = job->result_size;
+    }
     ++*counter_of(&pool->counts, task->verdict);
     pf__handles_remove(&pool->jobs, task->id);
     pf__job_free(job);
@@ -162,11 +163,12 @@ static void signal_child(const struct pf__child *child, int signal)
         (void)pf__process_signal(child->watch, child->pid, signal);
 }
 
-static void soften(pf_pool *pool, struct pf__child *child, const struct pf__task *task)
+static void soften(pf_pool *pool, struct pf__child *child, struct pf__task *task)
 {
     pf_event event = pf__child_event(child, PF_EVENT_SOFT_LIMIT);
     event.task = task->id;
     event.at = task->started;
+    event.softened = ++((struct pf__job *)task)->softened;
     pf__child_note(pool, child, PF_NOTE_SOFT_LIMIT, task->id);
     atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
     atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);

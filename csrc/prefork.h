@@ -113,6 +113,7 @@ typedef struct {
     int32_t status;
     int32_t zygote_lost; /* the worker went down with its zygote */
     int64_t at;          /* when the call began, 0 if unknown */
+    uint32_t softened;   /* of a SOFT_LIMIT or DONE: how often the task was told by then */
     uint64_t peak_rss;   /* KiB, of a worker that has ended; 0 if unknown */
     uint64_t memory;     /* KiB, of a worker that was ended because that was too much, else 0 */
     void *data;          /* the event's own; given up by pf_event_clear */

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from helpers import eventually, fail, hold, pid_of_worker, spin, square
-from prefork import _core
+from prefork import SoftTimeLimitExceeded, _core
 
 
 class Log:
@@ -79,6 +79,28 @@ def test_a_task_is_announced_before_its_end_whoever_has_its_beginning_in_hand(po
     ended.set()
     one.stop()
     assert log.names == ["accept", ""]
+
+
+def test_a_soft_limit_is_told_once_whoever_has_it_in_hand(pool, log, gate):
+    """One thread has taken the event of the limit, and another applies that of the task's end."""
+    one = pool(1)
+    told = one._delivery._handlers[_core.SOFT_LIMIT]
+    in_hand, ended = threading.Event(), threading.Event()
+
+    def late(event):
+        in_hand.set()
+        ended.wait()
+        told(event)
+
+    one._delivery._handlers[_core.SOFT_LIMIT] = late
+    timed_out = log("timeout")
+    task = one.apply_async(hold, (gate.path,), soft_timeout=0.01, timeout_callback=timed_out)
+    assert in_hand.wait(10)  # the delivery thread's
+    with pytest.raises(SoftTimeLimitExceeded):
+        task.get()
+    ended.set()
+    one.stop()
+    assert log.entries == [("timeout", True, 0.01)]
 
 
 def test_a_failed_task_calls_the_error_callback_only(pool, log):

@@ -11,10 +11,11 @@ Notes = tuple[int, float, int, list[tuple[int, float, int]]]
 """generation, since, pid, and for each note: type, at (monotonic seconds), value"""
 
 Event = tuple[
-    int, int, int, int, int, int, int, float, bytes | None, int, int, bytes | None, Notes | None
-]
+    int, int, int, int, int, int, int, float,
+    bytes | None, int, int, bytes | None, Notes | None, int,
+]  # fmt: skip
 """type, outcome, task id, slot, pid, status, zygote_lost, at (monotonic seconds), data, peak_rss,
-memory, output, the worker's notes"""
+memory, output, the worker's notes, how often the task was told of its soft limit"""
 
 SOFT_SIGNAL: int
 STACKS_SIGNAL: int

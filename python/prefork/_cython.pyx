@@ -63,7 +63,7 @@ cdef tuple as_tuple(pf.pf_event *event):
             pass
     return (<int>event.type, outcome, event.task, event.slot, event.pid, event.status,
             event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory, output,
-            notes_of(event.history))
+            notes_of(event.history), event.softened)
 
 
 cdef class CorePool:

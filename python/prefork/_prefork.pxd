@@ -53,6 +53,7 @@ cdef extern from "prefork.h" nogil:
         int32_t status
         int32_t zygote_lost
         int64_t at
+        uint32_t softened
         uint64_t peak_rss
         uint64_t memory
         void *data

@@ -126,7 +126,7 @@ class Delivery:
     def _task_softened(self, event: Event) -> None:
         task = self.tasks.get(event[2])
         if task is not None and task._timeout_callback is not None:
-            self.callbacks.append((task._call_timed_out, (True,)))
+            self.callbacks.append((task._call_softened, (event[13],)))
 
     def _task_ended(self, event: Event) -> None:
         task = self.tasks.pop(event[2], None)
@@ -161,9 +161,11 @@ class Delivery:
             task._holds_slot = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         task._is_delivered = True
-        # Its beginning may still be in the hand of another thread, which finds no task any more.
+        # What came before may still be in the hand of another thread, which finds no task any more.
         if event[7] and task._accept_callback is not None:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
+        if event[13] and task._timeout_callback is not None:
+            self.callbacks.append((task._call_softened, (event[13],)))
         timed_out = outcome == _core.TIMED_OUT
         if timed_out:
             self.callbacks.append((self._pool.on_hard_timeout, (task,)))
@@ -193,7 +195,7 @@ class Delivery:
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
         _, outcome, number, _, pid, status, zygote_lost, at, data = event[:9]
-        peak_rss, memory, written, notes = event[9:]
+        peak_rss, memory, written, notes = event[9:13]
         if outcome == _core.OK:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
@@ -245,7 +247,7 @@ class Delivery:
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
-        _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _ = event
+        _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _, _ = event
         what = how_it_ended(status)
         if how == _core.EXIT_OVERDUE:
             what += ": it was to end in good order, and did not in ten seconds"

@@ -61,7 +61,9 @@ def info_of(pool: TaskPool) -> dict[str, Any]:
     return {
         "implementation": f"{type(pool).__module__}:{type(pool).__qualname__}",
         "max-concurrency": pool.limit,
-        "processes": [w.pid for w in workers_of(pool) if w.pid] if pool._started else [],
+        "processes": [pid for _, _, pid, *_ in pool._core.workers() if pid]
+        if pool._started
+        else [],
         "max-tasks-per-child": pool._recycling.tasks or "N/A",
         "put-guarded-by-semaphore": pool.putlocks,
         "timeouts": (pool._soft_timeout or 0, pool._timeout or 0),

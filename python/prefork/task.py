@@ -244,10 +244,13 @@ class Task(concurrent.futures.Future[T]):
         if accept is not None:
             self._call_back(accept, pid, at)
 
-    def _call_timed_out(self, soft: bool) -> None:
-        if self._timeout_callback is not None:
-            limit = self._soft_limit if soft else self._limit
-            self._call_back(self._timeout_callback, soft, limit)
+    def _call_softened(self, times: int) -> None:
+        """The soft limit was up, so many times by now: once for each attempt that was told."""
+        for turn in range(times):
+            mine = object()  # it may be due twice
+            first = self.__dict__.setdefault(f"_softened_{turn}", mine) is mine
+            if first and self._timeout_callback is not None:
+                self._call_back(self._timeout_callback, True, self._soft_limit)
 
     def _call_ended(self, timed_out: bool) -> None:
         """The callbacks, in their order: timeout, then result or error, then done."""
@@ -257,8 +260,8 @@ class Task(concurrent.futures.Future[T]):
             self._call_done_callbacks()
 
     def _call_own(self, timed_out: bool) -> None:
-        if timed_out:
-            self._call_timed_out(False)
+        if timed_out and self._timeout_callback is not None:
+            self._call_back(self._timeout_callback, False, self._limit)
         if self._exception is not None:
             if self._error_callback is not None:
                 self._call_back(self._error_callback, self._exception)

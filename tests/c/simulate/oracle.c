@@ -306,6 +306,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
     MUST(!truth->settled);
     truth->settled = true;
     seen.outcomes[event->outcome]++;
+    MUST(event->softened == truth->softenings);
     MUST(!truth->cancelled || event->outcome == PF_CANCELLED);
     MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED ||
          (event->outcome == PF_LOST && event->memory > MEMORY_LIMIT));
@@ -361,6 +362,7 @@ void oracle_event(const pf_event *event)
     case PF_EVENT_SOFT_LIMIT:
         truth = truth_of(event->task);
         MUST(truth->options.soft_limit > 0 && !truth->settled);
+        MUST(event->softened == ++truth->softenings);
         if (truth->losses > 0 || truth->cancelled) /* it may be of the call before */
             break;
         MUST(truth->begun && !truth->softened);

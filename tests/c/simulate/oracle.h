@@ -8,8 +8,9 @@ struct truth {
     uint64_t id;
     pf_task_options options;
     int64_t submitted_at, begun_at, running_since;
-    int pid, published; /* how often, since the last loss */
-    uint32_t losses;    /* that were made good */
+    int pid, published;  /* how often, since the last loss */
+    uint32_t losses;     /* that were made good */
+    uint32_t softenings; /* told, in all its attempts */
     bool told, begun, ended, delivered, softened, condemned, cancelled, settled;
     bool wrote;     /* something that is captured */
     bool oversized; /* condemned when its worker had more memory than it may */
