@@ -1,5 +1,6 @@
 """Limits: soft and hard, of the pool and of a task, and the time in the queue."""
 
+import logging
 import os
 import signal
 import threading
@@ -45,6 +46,16 @@ def deaf():
 def ignore_the_soft_signal():
     signal.signal(_core.SOFT_SIGNAL, signal.SIG_IGN)
     return os.getpid()
+
+
+def ignore_and_log(path):
+    logging.basicConfig(filename=path, force=True)
+    ignore_the_soft_signal()
+
+
+def lines_of(path):
+    with open(path) as file:
+        return sum(f"signal {_core.SOFT_SIGNAL:d} tells of soft limits" in line for line in file)
 
 
 def hold_the_soft_signal_back(path):
@@ -165,6 +176,15 @@ def test_a_handler_that_a_task_has_put_away_is_there_again_for_the_next(pool):
     with pytest.raises(SoftTimeLimitExceeded):
         one.apply_async(spin, soft_timeout=0.1).get()
     assert one.apply(pid_of_worker) == pid
+
+
+def test_who_loses_a_handler_of_the_soft_signal_can_read_so(pool, tmp_path):
+    path = str(tmp_path / "log")
+    one = pool(1, initializer=ignore_and_log, initargs=(path,))
+    assert one.apply(lines_of, (path,)) == 1
+    one.apply(ignore_the_soft_signal)
+    one.apply(square, (2,))
+    assert one.apply(lines_of, (path,)) == 2
 
 
 def test_the_timeout_callback_is_told_which_limit_it_was(pool):

@@ -155,7 +155,7 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
 def _serve(core: CoreWorker, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
     present = inside.become(core)
-    signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
+    _take_soft_signal(present, signal.SIG_DFL)
     while True:
         _flush(streams)  # what the task before has left of a line is not the next one's
         try:
@@ -171,8 +171,20 @@ def _serve(core: CoreWorker, streams: Iterable[TextIO]) -> int:
             core.deliver(outcome, result)
         except ChildProcessError:  # this is a fork of the worker, and has nothing more to do
             raise SystemExit(0) from None
-        if signal.getsignal(_core.SOFT_SIGNAL) != present.on_soft_limit:  # the task's doing
-            signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
+        _take_soft_signal(present, present.on_soft_limit)
+
+
+def _take_soft_signal(present: inside.Present, expected: Any) -> None:
+    """An initializer or a task that has a handler of its own for the soft signal loses it, and may
+    read that in the log."""
+    found = signal.getsignal(_core.SOFT_SIGNAL)
+    if found != expected:
+        worker_logger.warning(
+            "signal %d tells of soft limits: what worker %d found for it, %r, is replaced",
+            _core.SOFT_SIGNAL, os.getpid(), found,
+        )  # fmt: skip
+    if found != present.on_soft_limit:
+        signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
 
 
 def _finish(setup: WorkerSetup, exitcode: int) -> None:
