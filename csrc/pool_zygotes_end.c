@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t MUTE_AFTER = (int64_t)5 * 1000000000, LAST_PATIENCE = 500000000; /* ns */
+static const int64_t MUTE_AFTER = (int64_t)5 * 1000000000, LAST_PATIENCE = (int64_t)5 * 1000000000; /* ns */
 
 static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
 {
@@ -163,16 +163,24 @@ struct pf__zygote *pf__zygotes_release(pf_pool *pool)
     return zygotes;
 }
 
+/* It ends its workers and reaps them, which nobody else would in its place: so it is given time. It
+ * is unreaped, so the pid is still its. */
+static void end(const struct pf__zygote *zygote)
+{
+    kill(zygote->pid, SIGCONT);
+    if (ended_within(zygote, LAST_PATIENCE))
+        return;
+    kill(zygote->pid, SIGKILL);
+    (void)ended_within(zygote, LAST_PATIENCE);
+}
+
 void pf__zygotes_end(struct pf__zygote *zygotes)
 {
     while (zygotes != NULL) {
         struct pf__zygote *zygote = zygotes;
         zygotes = zygote->next;
-        if (zygote->role != PF_ZYGOTE_DEAD && zygote->pid > 0 &&
-            !ended_within(zygote, LAST_PATIENCE)) {
-            kill(zygote->pid, SIGKILL); /* stopped, perhaps; unreaped, so the pid is still its */
-            (void)ended_within(zygote, 4 * LAST_PATIENCE);
-        }
+        if (zygote->role != PF_ZYGOTE_DEAD && zygote->pid > 0)
+            end(zygote);
         drop(zygote);
     }
 }

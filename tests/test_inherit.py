@@ -216,6 +216,9 @@ AS_INIT = """
         assert pool.map(square, range(20)) == [i * i for i in range(20)]
     eventually(lambda: pool.stats["standby"] and pool.stats["workers_alive"] == 2, pool)
     eventually(lambda: len(descendants(os.getpid())) == 5, pool)
+    if sys.argv[2] == "stopped":
+        os.kill(pool.stats["zygote"], signal.SIGSTOP)
+        pool.terminate()
     pool.stop()
     eventually(lambda: descendants(os.getpid()) == {mine})
     assert os.waitpid(mine, 0) == (mine, 7 << 8)
@@ -223,10 +226,12 @@ AS_INIT = """
 """
 
 
-@pytest.mark.parametrize("zygotes", [0, 1, 3])
-def test_an_application_that_inherits_orphans_is_left_no_zombies(tmp_path, zygotes):
+@pytest.mark.parametrize(
+    "zygotes, last", [(0, "running"), (0, "stopped"), (1, "running"), (3, "running")]
+)
+def test_an_application_that_inherits_orphans_is_left_no_zombies(tmp_path, zygotes, last):
     """As the first process of a container, for one."""
-    done = run_script(tmp_path, AS_INIT, str(zygotes))
+    done = run_script(tmp_path, AS_INIT, str(zygotes), last)
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
