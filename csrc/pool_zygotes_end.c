@@ -9,7 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t MUTE_AFTER = (int64_t)5 * 1000000000, LAST_PATIENCE = (int64_t)5 * 1000000000; /* ns */
+static const int64_t MUTE_AFTER = (int64_t)5 * 1000000000; /* ns */
+static const int64_t LAST_PATIENCE = (int64_t)5 * 1000000000;
 
 static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
 {
