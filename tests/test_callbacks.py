@@ -10,8 +10,9 @@ import time
 
 import pytest
 
+import prefork
 from helpers import eventually, fail, hold, pid_of_worker, spin, square
-from prefork import SoftTimeLimitExceeded, _core
+from prefork import SoftTimeLimitExceeded, TaskPool, _core
 
 
 class Log:
@@ -345,6 +346,30 @@ def test_a_callback_that_blocks_does_not_block_what_has_a_timeout(pool, ending):
     go_on.set()
     assert one.join() is True
     assert later.is_set()
+
+
+class FullDisk(logging.Logger):
+    """What it is told goes nowhere, and it says so."""
+
+    def handle(self, record):
+        raise OSError("no space left on device")
+
+
+@pytest.mark.parametrize("who", ["hook", "logger"])
+def test_whatever_raises_in_the_delivery_thread_it_goes_on(who, log):
+    class Raising(TaskPool):
+        def on_hard_timeout(self, task):
+            raise ValueError("hook")
+
+    logger = FullDisk("full") if who == "logger" else None
+    with Raising(1, logger=logger) as one:
+        failing = one.apply_async(square, (2,), callback=raise_wanted)
+        limited = one.apply_async(spin, timeout=0.1, error_callback=log("limited"))
+        eventually(lambda: log.names == ["limited"])
+        one.apply_async(square, (3,), callback=log("later"))
+        eventually(lambda: log.entries[1:] == [("later", 9)])
+        assert failing.get() == 4
+        assert type(limited.exception()) is prefork.TimeLimitExceeded
 
 
 def test_a_dead_workers_callbacks(pool, log):

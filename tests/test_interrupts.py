@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import sys
 import threading
 
 import pytest
@@ -225,3 +226,59 @@ def test_ctrl_c_in_the_input_of_a_map_loses_neither_inputs_nor_results(pool, nam
     assert sorted(found) == [i * i for i in range(200)]
     if name == "imap":
         assert found == sorted(found)
+
+
+# ---- a handler that raises, at every line in turn ------------------------------------------------
+
+
+class Alarm(Exception):
+    pass
+
+
+def raised_at(line, call):
+    """Whether there is such a line of the library's in what `call` runs, by count, and Alarm came
+    out of it."""
+    passed = 0
+
+    def trace(frame, event, _):
+        nonlocal passed
+        if not frame.f_code.co_filename.startswith(LIBRARY):
+            return None
+        passed += event == "line"
+        if passed == line:
+            sys.settrace(None)
+            raise Alarm
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except Alarm:
+        return True
+    finally:
+        sys.settrace(None)
+    assert passed < line, "it was raised, and never came"
+    return False
+
+
+@pytest.mark.parametrize("how", ["apply", "apply_async", "map"])
+def test_a_handler_that_raises_anywhere_leaves_no_slot_and_no_task_behind(pool, gate, how):
+    one = pool(2)
+
+    def call():
+        if how == "map":
+            assert one.map(square, range(10)) == [i * i for i in range(10)]
+        else:
+            getattr(one, how)(square, (3,))
+
+    line = 1
+    while raised_at(line, call):
+        line += 1
+        eventually(lambda: not one._delivery.tasks, one)
+    assert line > 30
+    held = [one.apply_async(hold, (gate.path,)) for _ in range(2)]
+    gate.arrived(2)
+    gate.open(2)
+    assert [task.done() or bool(task.get()) for task in held] == [True, True]
+    delivery = one._delivery
+    assert not (delivery.tasks or delivery.early or delivery.events or delivery.callbacks)

@@ -7,6 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .delivery import Delivery
+from .task import Task
+
 Notes = tuple[int, float, int, list[tuple[int, float, int]]]
 """generation, since, pid, and for each note: type, at (monotonic seconds), value"""
 
@@ -36,13 +39,15 @@ class CorePool:
     def zygote_started(self, pid: int) -> None: ...
     def submit(
         self,
+        kept: Task[Any],
+        delivery: Delivery,
         body: bytes,
         tell: bool,
         soft_limit: float,
         limit: float,
         queue_limit: float,
         retries: int,
-    ) -> int: ...
+    ) -> None: ...
     def poll(self, timeout: float | None, rouses: int, found: deque[Event]) -> int: ...
     def rouses(self) -> int: ...
     def rouse(self) -> None: ...

@@ -33,7 +33,7 @@ cdef int64_t nanoseconds(timeout) except -2:
     if timeout is None:
         return pf.PF_FOREVER
     cdef double seconds = timeout
-    if seconds <= 0:
+    if not seconds > 0: # nor is "not a number"
         return 0
     return <int64_t>(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
 
@@ -103,8 +103,10 @@ cdef class CorePool:
             result = pf.pf_pool_zygote_started(self.pool, pid)
         check(result)
 
-    def submit(self, bytes body not None, bint tell, double soft_limit, double limit,
-               double queue_limit, uint32_t retries):
+    # Kept where its end is looked for within this call, so that no signal handler that raises can
+    # come in between. An end that another thread has met already is to be applied again.
+    def submit(self, kept, delivery, bytes body not None, bint tell, double soft_limit,
+               double limit, double queue_limit, uint32_t retries):
         cdef const char *data = body
         cdef size_t size = len(body)
         cdef pf.pf_task_options options
@@ -120,7 +122,11 @@ cdef class CorePool:
                 task = pf.pf_pool_submit(self.pool, data, size, &options, 1)
         if task == 0:
             PyErr_SetFromErrno(OSError)
-        return task
+        kept._number = task
+        delivery.tasks[task] = kept
+        early = delivery.early.pop(task, None)
+        if early is not None:
+            delivery.events.append(early)
 
     # Into a deque of the caller's, so that no signal handler can come between taking and keeping.
     def poll(self, timeout, uint64_t rouses, found not None):

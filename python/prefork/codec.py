@@ -103,13 +103,13 @@ def encode_exception(error: BaseException) -> bytes:
     tblib is installed the frames, too."""
     try:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    except Exception:
+    except BaseException:
         text = f"{type(error).__name__} (its traceback cannot be shown)"
     pickled: bytes | None = None
     if isinstance(error, Exception):
         try:
             pickled = pickle.dumps(error, _PROTOCOL)
-        except Exception:
+        except BaseException:  # as of a result
             pickled = None
     frames = tracebacks.encode(error)
     return pickle.dumps((pickled, type(error).__qualname__, text, frames), _PROTOCOL)

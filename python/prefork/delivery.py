@@ -29,6 +29,7 @@ from .errors import (
 )
 from .health import Health
 from .history import history_of, how_it_ended, last_life
+from .logs import log
 from .machine import OomKills
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Delivery:
     def __init__(self, pool: Any) -> None:
         self._pool: Any = weakref.proxy(pool)
         self.tasks: dict[int, Task[Any]] = {}
-        self._early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
+        self.early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
         self.events: deque[Event] = deque()
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
@@ -130,21 +131,13 @@ class Delivery:
 
     def _task_ended(self, event: Event) -> None:
         task = self.tasks.pop(event[2], None)
-        if task is None:  # another thread has submitted it, and is about to adopt it
-            self._early[event[2]] = event
+        if task is None:  # another thread has submitted it, and is about to keep it
+            self.early[event[2]] = event
             task = self.tasks.get(event[2])
-            if task is None or self._early.pop(event[2], None) is None:
+            if task is None or self.early.pop(event[2], None) is None:
                 return
             del self.tasks[event[2]]
         self._settle(task, event)
-
-    def adopt(self, task: Task[Any]) -> None:
-        """A task has been submitted. Its end may have come already, in another thread."""
-        self.tasks[task._number] = task
-        event = self._early.pop(task._number, None) if self._early else None
-        if event is not None:
-            del self.tasks[task._number]
-            self._settle(task, event)
 
     def _settle(self, task: Task[Any], event: Event) -> None:
         """Resolve a task, give back its slot, and put its callbacks in the queue. Done again from
@@ -153,12 +146,14 @@ class Delivery:
         result, error = self._outcome_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
             task._accepted_by = event[4]
-        if task._holds_slot:
+        if task._slot:
+            self._pool._semaphore.give_back(task._slot)
+        elif task._holds_foreign:
             try:
                 self._pool._semaphore.release()
-            except Exception:  # one that was passed in; the task has its outcome all the same
-                self._pool.logger.exception("the pool's semaphore could not be released")
-            task._holds_slot = False
+            except Exception:  # the task has its outcome all the same
+                log(self._pool.logger, "exception", "the pool's semaphore could not be released")
+            task._holds_foreign = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         task._is_delivered = True
         # What came before may still be in the hand of another thread, which finds no task any more.
@@ -168,7 +163,7 @@ class Delivery:
             self.callbacks.append((task._call_softened, (event[13],)))
         timed_out = outcome == _core.TIMED_OUT
         if timed_out:
-            self.callbacks.append((self._pool.on_hard_timeout, (task,)))
+            self.callbacks.append((task._call_back, (self._pool.on_hard_timeout, task)))
         if timed_out or task._wants_callbacks():
             self.callbacks.append((task._call_ended, (timed_out,)))
 
@@ -244,7 +239,7 @@ class Delivery:
 
     def _worker_up(self, event: Event) -> None:
         self.health.worker_up(event[4])
-        self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
+        log(self._pool.logger, "debug", "worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
         _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _, _ = event
@@ -256,8 +251,8 @@ class Delivery:
         level = "info" if memory else "debug"
         if how in (_core.EXIT_UNASKED, _core.EXIT_OVERDUE):
             level = "warning"
-        getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         unheard = self.health.worker_exited(pid, bool(was_up))
+        log(self._pool.logger, level, "worker %d (slot %d) %s", pid, slot, what)
         if unheard and how == _core.EXIT_UNASKED and not zygote_lost:
             message = f"worker {pid} {what} before it was up"
             output = last_lines(written or b"")
@@ -268,32 +263,45 @@ class Delivery:
         self._start_failed(event[4], codec.decode_exception(event[8] or b""))
 
     def _start_failed(self, pid: int, cause: Exception) -> None:
-        give_up = self.health.start_failed(pid, cause)
-        self._pool.logger.error(
+        if self.health.start_failed(pid, cause):
+            self._pool._fail_waiting()
+        log(self._pool.logger, "error",
             "worker %d failed to start (%d in a row): %s",
             pid, self.health.failed_starts, cause.__cause__ or cause,
         )  # fmt: skip
-        if give_up:
-            self._pool._fail_waiting()
 
     def _spawn_failed(self, event: Event) -> None:
-        self._pool.logger.error(
-            "no worker could be forked for slot %d (errno %d); trying again", event[3], event[5]
+        log(
+            self._pool.logger,
+            "error",
+            "no worker could be forked for slot %d (errno %d); trying again",
+            event[3],
+            event[5],
         )
 
     def _zygote_lost(self, event: Event) -> None:
         if event[5]:
             what = "does not answer" if event[1] else "died"
-            self._pool.logger.error(
-                "zygote %d %s; zygote %d has taken over", event[4], what, event[5]
+            log(
+                self._pool.logger,
+                "error",
+                "zygote %d %s; zygote %d has taken over",
+                event[4],
+                what,
+                event[5],
             )
             return
         self._pool._recovery.is_due = True  # or not: restart() may have been called since
         if event[4]:  # else a standby that was forked a moment ago, and died before it said its pid
-            self._pool.logger.error("zygote %d died, and there is no standby", event[4])
+            log(self._pool.logger, "error", "zygote %d died, and there is no standby", event[4])
 
     def _outsider(self, event: Event) -> None:
-        self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
+        log(
+            self._pool.logger,
+            "error",
+            "worker %d wrote nonsense into the pool and is killed",
+            event[4],
+        )
 
 
 def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> None:
@@ -306,13 +314,22 @@ def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> 
         alive = pool()
         if alive is None:
             return
-        try:
-            alive._look()
-        except BaseException:
-            if not stopping.is_set():
-                alive.logger.exception("the delivery thread of %r met an error", alive)
-        alive._delivery.run_callbacks()
+        _deliver(alive, stopping)
         del alive
     alive = pool()
     if alive is not None:  # what is still due is due here, not in the thread that ends the pool
         alive._delivery.run_callbacks()
+
+
+def _deliver(pool: Any, stopping: threading.Event) -> None:
+    """Whatever is raised, as by a logger whose file system is full: the thread goes on."""
+    try:
+        pool._look()
+    except BaseException:
+        if not stopping.is_set():
+            log(pool.logger, "exception", "the delivery thread of %r met an error", pool)
+    while pool._delivery.callbacks:
+        try:
+            pool._delivery.run_callbacks()
+        except BaseException:
+            log(pool.logger, "exception", "the delivery thread of %r met an error", pool)

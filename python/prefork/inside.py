@@ -72,8 +72,9 @@ def current_task() -> CurrentTask | None:
 
 
 def extend_deadline(seconds: float) -> None:
-    """Give the task that runs in this process so many seconds more, for both of its limits. Raises
-    RuntimeError outside of a task, ValueError for what is not positive."""
+    """Give the task that runs in this process so many seconds more, for both of its limits; also
+    where it is a thread that asks, which may be an earlier task's. Raises RuntimeError outside of a
+    task, ValueError for what is not positive."""
     if not seconds > 0:
         raise ValueError(f"a deadline cannot be extended by {seconds}")
     if _present is None or current_task() is None:

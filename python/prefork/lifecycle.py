@@ -23,8 +23,9 @@ from . import boot
 from ._core import CorePool
 from .driving import Driving
 from .errors import PoolClosed
+from .logs import log
 from .machine import spare_descriptors
-from .options import Recycling
+from .options import Recycling, check_timeout
 from .task import remaining
 from .worker import WorkerSetup
 
@@ -112,6 +113,8 @@ class Lifecycle(Driving):
     def __enter__(self: Self) -> Self:
         if not self._started:
             self.start()
+        if self._finished or self._is_copy():
+            raise PoolClosed(f"{self!r} cannot be started again")
         return self
 
     def __exit__(
@@ -141,21 +144,23 @@ class Lifecycle(Driving):
         and all callbacks have been called. Whether that is so. Raises ValueError if the pool was
         not closed, and what a callback raised that is in `callbacks_propagate`."""
         self._check_started()
+        if self._is_copy():
+            return True
         if not self._closed:
             raise ValueError(f"{self!r} is to be closed or terminated before it is joined")
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._is_copy():
-            if not self._wait(self._is_over, timeout):
-                return False
-            self._finish()
-            if not self._end_callbacks(remaining(deadline)):
-                return False
+        if not self._wait(self._is_over, timeout):
+            return False
+        self._finish()
+        if not self._end_callbacks(remaining(deadline)):
+            return False
         self._raise_propagated()
         return True
 
     def stop(self, timeout: float | None = None) -> None:
         """Close, wait up to `timeout` seconds for all tasks and callbacks, end the workers in good
         order; what is left after `timeout` is terminated."""
+        check_timeout(timeout)
         self._check_started()
         if self._finished or self._is_copy():
             return
@@ -168,6 +173,7 @@ class Lifecycle(Driving):
         """End every worker now: SIGTERM, and SIGKILL after a grace of `timeout` seconds (3 s by
         default). Tasks that had not ended fail with WorkerKilled. A callback that does not end
         within the grace is left to its thread."""
+        check_timeout(timeout)
         self._check_started()
         if self._finished or self._is_copy():
             return
@@ -182,14 +188,15 @@ class Lifecycle(Driving):
             self._wait(self._is_over, TERM_GRACE)
         self._finish()
         if not self._end_callbacks(max(grace, 1.0)):
-            self.logger.warning("a callback of %r does not end; it is left to its thread", self)
+            what = "a callback of %r does not end; it is left to its thread"
+            log(self.logger, "warning", what, self)
 
     def restart(self) -> None:
         """A new zygote from the application as it is now. Running tasks end on the old workers,
         queued ones wait for the new. The way out for a pool that has lost its zygote and may not
         have a new one by itself. Forks from this thread; raises as `start` does, and PoolClosed."""
         self._check_open()
-        self.logger.info("%r restarts: a new zygote is forked from the application", self)
+        log(self.logger, "info", "%r restarts: a new zygote is forked from the application", self)
         self._have_zygote()
         self._recovery.start_afresh()
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from typing import Any
 
 pool_logger = logging.getLogger("prefork")
 worker_logger = logging.getLogger("prefork.worker")
-pool_logger.addHandler(logging.NullHandler())
+
+
+def log(logger: Any, level: str, message: str, *args: Any) -> None:
+    """By the logger's method of that name. What it raises, as where its disk is full, is not to
+    break what only wanted to tell."""
+    with contextlib.suppress(Exception):
+        getattr(logger, level)(message, *args)
 
 
 def _log_by_environment() -> None:

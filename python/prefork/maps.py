@@ -62,16 +62,15 @@ class MapIterator(Iterator[R]):
         self._ordered = ordered
         self._star = star
         self._limit = timeout
-        self._open: deque[Task[Any]] = deque()  # in order of submission
+        self._open: dict[Task[Any], None] = {}  # in order of submission, not taken yet
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
-        self._unfinished = 0
         self._items: list[Any] = []  # pulled, not yet submitted
         self._ready: deque[codec.Outcome] = deque()  # of a chunk that was taken
         self._exhausted = False
         self._error: Exception | None = None
         self._name = codec.name_of(target)
         self._lock = threading.RLock()
-        self._pull(self._unfinished)
+        self._pull(0)
 
     def _pull(self, unfinished: int) -> None:
         """Submit until the pool has enough to do. What Ctrl-C breaks off goes on at the next call:
@@ -83,7 +82,6 @@ class MapIterator(Iterator[R]):
                     self._pull_items()
                 if self._items:
                     self._submit(self._items)
-                    self._items = []
                     window -= 1
         except Exception as error:  # of submitting; it comes after the results of what went before
             self._exhausted = True
@@ -113,10 +111,15 @@ class MapIterator(Iterator[R]):
         task._soft_limit = self._pool._soft_timeout
         if not self._ordered:
             task._completed = self._ended
-        self._pool._submit(task, codec.encode_call(*call, None))
-        self._unfinished += 1
-        if self._ordered:
-            self._open.append(task)
+        body = codec.encode_call(*call, None)
+        try:
+            self._open[task] = None
+            self._pool._submit(task, body)
+        finally:  # by Ctrl-C, too
+            if task._number:
+                self._items = []
+            else:
+                self._open.pop(task, None)
 
     def __iter__(self) -> MapIterator[R]:
         return self
@@ -137,15 +140,15 @@ class MapIterator(Iterator[R]):
 
     def _next(self, deadline: float | None, timeout: float | None) -> R:
         if not self._ready:
-            if self._unfinished == 0:
+            if not self._open:
                 error, self._error = self._error, None
                 raise error or StopIteration
             if not self._await(remaining(deadline)):
                 raise TimeoutError(f"no result of {self._name} came within {timeout} s")
             # The input first: if it is interrupted, the task that has ended is still there.
-            self._pull(self._unfinished - 1)
-            task = (self._open if self._ordered else self._ended).popleft()
-            self._unfinished -= 1
+            self._pull(len(self._open) - 1)
+            task = next(iter(self._open)) if self._ordered else self._ended.popleft()
+            del self._open[task]
             if self._chunksize == 1:
                 only: R = self._result_of(task)
                 return only
@@ -158,7 +161,7 @@ class MapIterator(Iterator[R]):
 
     def _await(self, timeout: float | None) -> bool:
         if self._ordered:
-            return self._open[0].wait(timeout)
+            return next(iter(self._open)).wait(timeout)
         return self._pool._wait(lambda: bool(self._ended), timeout)
 
     def _result_of(self, task: Task[Any]) -> Any:

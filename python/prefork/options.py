@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +94,29 @@ def check_callable(**given: Any) -> None:
     for name, function in given.items():
         if function is not None and not callable(function):
             raise TypeError(f"{name} must be callable, not {function!r}")
+
+
+def checked_exceptions(given: Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    """What `except` takes. Raises TypeError."""
+    classes = tuple(given)
+    for one in classes:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise TypeError(f"callbacks_propagate must be exception classes, not {one!r}")
+    return classes
+
+
+def checked_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of modules. Raises TypeError."""
+    names = () if isinstance(given, str) else tuple(given)
+    if isinstance(given, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"preload must be a sequence of module names, not {given!r}")
+    return names
+
+
+def check_timeout(timeout: float | None) -> None:
+    """Seconds to wait at most, or None. Raises TypeError, and ValueError for "not a number"."""
+    if timeout is not None and math.isnan(timeout):
+        raise ValueError("a timeout cannot be nan")
 
 
 def check_has(thing: Any, name: str, *methods: str) -> None:

@@ -35,12 +35,14 @@ from .options import (
     check_callable,
     check_has,
     check_seconds,
+    checked_exceptions,
     checked_limit,
+    checked_names,
     checked_retries,
     not_negative,
     unknown_option,
 )
-from .semaphore import Semaphore
+from .semaphore import Slots
 from .task import Task
 from .worker import WorkerSetup
 
@@ -85,8 +87,8 @@ class TaskPool(Lifecycle):
     before `start()`              RuntimeError that names `start()` and `with`
     after `close()`, `stop()` …   PoolClosed
     end of a `with` block         `stop()`; by an exception `terminate()`
-    collected, or exit, alive     `terminate()` and one ResourceWarning
-    in a fork of the application  PoolClosed
+    collected, or exit, alive     `terminate()` and one ResourceWarning (a Task holds its pool)
+    in a fork of the application  PoolClosed, and nothing of an ending call
     an ending call again          nothing
     ============================  =============================================================
     """
@@ -127,21 +129,27 @@ class TaskPool(Lifecycle):
         check_callable(initializer=initializer, on_process_exit=on_process_exit)
         check_has(semaphore, "semaphore", "acquire", "release")
         check_has(logger, "logger", "warning")
-        if isinstance(preload, str):
-            raise TypeError(f"preload must be a sequence of module names, not {preload!r}")
-        method = start_method or (boot.default_start_method() if forking_enable else "exec")
+        method = start_method
+        if method is None:
+            method = boot.default_start_method() if forking_enable else "exec"
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
         setup = WorkerSetup(initializer, tuple(initargs), on_process_exit)
         super().__init__(
-            limit, method, setup, preload, recycling, bool(capture_output), logger or pool_logger
+            limit,
+            method,
+            setup,
+            checked_names(preload),
+            recycling,
+            bool(capture_output),
+            logger or pool_logger,
         )
         self.putlocks = putlocks
-        self.callbacks_propagate = tuple(callbacks_propagate)
+        self.callbacks_propagate = checked_exceptions(callbacks_propagate)
         self.app = app
         self._timeout = timeout
         self._soft_timeout = soft_timeout
-        self._semaphore: Any = Semaphore(limit) if semaphore is None else semaphore
+        self._semaphore: Any = Slots(limit) if semaphore is None else semaphore
         self._semaphore_is_ours = semaphore is None
 
     # ---- tasks -------------------------------------------------------------------------------
@@ -176,7 +184,8 @@ class TaskPool(Lifecycle):
         waitforslot: bool | None = None,
     ) -> Task[R]:
         """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError,
-        and ValueError for an option that cannot be.
+        and ValueError or TypeError for an option that cannot be. Where a signal handler raises, as
+        for Ctrl-C, the task may have been submitted, and then runs though nobody has it in hand.
 
         `timeout` and `soft_timeout` are the task's own limits, in place of the pool's.
         `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.
@@ -190,6 +199,12 @@ class TaskPool(Lifecycle):
         for a slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
         self._check_usable()
+        check_callable(
+            callback=callback,
+            error_callback=error_callback,
+            accept_callback=accept_callback,
+            timeout_callback=timeout_callback,
+        )
         self.on_apply(target, args)
         limit = self._timeout if timeout is None else check_seconds("timeout", timeout)
         task: Task[R] = Task(self, codec.name_of(target), correlation_id, limit)
@@ -198,7 +213,7 @@ class TaskPool(Lifecycle):
             task._soft_limit = check_seconds("soft_timeout", soft)
         if queue_timeout is not None:
             task._queue_limit = check_seconds("queue_timeout", queue_timeout)
-        if on_lost != "fail":
+        if on_lost != "fail" or retries != 1:
             task._retries = checked_retries(on_lost, retries)
         if callback is not None:
             task._callback = callback
@@ -208,25 +223,31 @@ class TaskPool(Lifecycle):
             task._accept_callback = accept_callback
         if timeout_callback is not None:
             task._timeout_callback = timeout_callback
-        propagate = self.callbacks_propagate if callbacks_propagate is None else callbacks_propagate
+        propagate = self.callbacks_propagate
+        if callbacks_propagate is not None:
+            propagate = checked_exceptions(callbacks_propagate)
         if propagate:
-            task._propagate = tuple(propagate)
+            task._propagate = propagate
         body = codec.encode_call(target, tuple(args), kwargs, correlation_id)
-        took = self._take_slot(waitforslot is not False)
-        task._holds_slot = took or not self._semaphore_is_ours
+        took = False
         try:
+            took = self._take_slot(task, waitforslot is not False)
+            task._holds_foreign = not self._semaphore_is_ours
             self._submit(task, body)
         except BaseException:
-            if took:
-                self._semaphore.release()
+            if not task._number:  # else it runs, and nobody has it in hand
+                self._give_slot_back(task, took)
             raise
         return task
 
     def _submit(self, task: Task[Any], body: bytes) -> None:
         """Hand a new task to the core."""
         tell = task._accept_callback is not None
+        delivery = self._delivery
         try:
-            task._number = self._core.submit(
+            self._core.submit(
+                task,
+                delivery,
                 body,
                 tell,
                 task._soft_limit or 0.0,
@@ -238,29 +259,42 @@ class TaskPool(Lifecycle):
             if error.errno in (errno.ESHUTDOWN, errno.ECHILD):
                 raise PoolClosed(f"{self!r} takes no more tasks") from None
             raise
-        self._delivery.adopt(task)
+        if delivery.events:  # its end has come already, in another thread
+            self._look()
         if (tell or task._timeout_callback or task._wants_callbacks()) and not self._guest:
             self._serve_others()
 
-    def _take_slot(self, waits: bool) -> bool:
+    def _take_slot(self, task: Task[Any], waits: bool) -> bool:
         """Whether a slot was taken. A semaphore that was passed in is taken where we may wait for
         it, and else is taken to be in the caller's hand: it is released once per task anyhow."""
         if not self.putlocks or self.limit == 0:
             return False
-        semaphore = self._semaphore
+        ours = self._semaphore_is_ours
+        if ours:
+            task._slot = []
         if not waits or self._guest or threading.get_ident() in self._calling_back:
-            return self._semaphore_is_ours and semaphore.acquire(blocking=False)
+            return ours and self._semaphore.take(task._slot)
         took = False
 
         def taken() -> bool:
             nonlocal took
-            took = took or semaphore.acquire(blocking=False)
+            if ours:
+                took = bool(task._slot) or self._semaphore.take(task._slot)
+            else:
+                took = took or self._semaphore.acquire(blocking=False)
             return took or self._closed
 
         # A semaphore that was passed in may be released by others, who cannot wake us.
-        while not self._wait(taken, None if self._semaphore_is_ours else 0.1):
+        while not self._wait(taken, None if ours else 0.1):
             self._check_usable()
         return took
+
+    def _give_slot_back(self, task: Task[Any], took: bool) -> None:
+        if task._slot is not None:
+            self._semaphore.give_back(task._slot)
+            self._core.rouse()  # it may be wanted
+        elif took:
+            self._semaphore.release()
 
     def map(
         self,
@@ -391,7 +425,8 @@ class TaskPool(Lifecycle):
 
     @property
     def stats(self) -> dict[str, int]:
-        """Counters since `start()`: tasks_*, workers_*, zygotes_lost, application_forks …"""
+        """Counters since `start()`: tasks_*, workers_*, zygotes_lost, application_forks …; and the
+        pids `zygote` and `standby`, 0 while there is none (which is no pid to signal)."""
         self._check_own()
         return stats_of(self._core.describe())
 

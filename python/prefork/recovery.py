@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from .logs import log
 from .machine import thread_count
 
 MOST, WITHIN = 3, 60.0  # new zygotes, in so many seconds; one more would not live either
@@ -84,7 +85,7 @@ class Recovery:
             pool._have_zygote()
         except Exception as error:
             return f"none could be started ({error!r})"
-        pool.logger.warning(
+        log(pool.logger, "warning",
             "%r has a new zygote, %d, started by itself (at most %d in %d seconds)",
             pool, pool._core.describe()["zygote"], MOST, WITHIN,
         )  # fmt: skip
@@ -95,7 +96,7 @@ class Recovery:
         self.is_due = False
         pool._delivery.health.zygote_lost(why)
         pool._fail_waiting()
-        pool.logger.error("no new zygote is started: %s; restart() is the way out", why)
+        log(pool.logger, "error", "no new zygote is started: %s; restart() is the way out", why)
 
     def _obstacle(self, method: str) -> str:
         """Why there shall be no new zygote but by `restart()`, or ""."""

@@ -2,7 +2,55 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections import deque
+from itertools import islice
+
+
+class Slots:
+    """What a pool has where it was given no semaphore.
+
+    A slot is in one place at a time: among the free ones, or in the hand (a list) of the task that
+    holds it. It moves within one call into C, so that neither another thread nor a signal handler
+    that raises finds it on the way.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = deque([True] * count)
+        self._next_free = iter(self._free.popleft, None)
+        self._owed: deque[bool] = deque()  # slots that are to go when they are given back
+
+    def take(self, hand: list[bool]) -> bool:
+        """Whether there was one."""
+        try:
+            hand.extend(islice(self._next_free, 1))
+        except IndexError:
+            return False
+        return True
+
+    def give_back(self, hand: list[bool]) -> None:
+        """Nothing if the hand is empty."""
+        with contextlib.suppress(IndexError):
+            self._free.extend(islice(iter(hand.pop, None), 1))
+        if self._owed:
+            self._pay()
+
+    def grow(self, count: int) -> None:
+        """Have `count` more slots."""
+        self._free.extend([True] * count)
+        self._pay()
+
+    def shrink(self, count: int) -> None:
+        """Have `count` fewer; those in use go when they are given back."""
+        self._owed.extend([True] * count)
+        self._pay()
+
+    def _pay(self) -> None:
+        with contextlib.suppress(IndexError):
+            while self._owed:
+                self._free.popleft()
+                self._owed.popleft()
 
 
 class Semaphore:

@@ -20,6 +20,7 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import TimeoutError
+from .logs import log
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -48,7 +49,8 @@ class Task(concurrent.futures.Future[T]):
     _queue_limit: float | None = None
     _retries: int = 0
     _accepted_by: int = 0
-    _holds_slot: bool = False
+    _slot: list[bool] | None = None  # of the pool's own, where tasks take one
+    _holds_foreign: bool = False  # a slot of a semaphore that was passed in
     _is_delivered: bool = False
     _cancelled_by: Exception | None = None  # why the pool itself cancelled it
     _completed: Any = None  # where an iterator of the map family wants to find us
@@ -285,7 +287,7 @@ class Task(concurrent.futures.Future[T]):
             # In the main thread that may be Ctrl-C, which is meant for the program.
             if isinstance(error, KeyboardInterrupt) and _is_main_thread():
                 raise
-            self._pool.logger.exception("a callback of %r raised; it is dropped", self)
+            log(self._pool.logger, "exception", "a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:
         state = "done"
