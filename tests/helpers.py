@@ -35,7 +35,8 @@ def eventually(predicate: Callable[[], Any], pool: Any = None, within: float = P
 def _stat(pid: int) -> list[str]:
     """comm, state, ppid, pgrp … of a process; [] if there is none."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
+            text = stat.read().decode(errors="replace")
     except OSError:
         return []
     comm = text[text.index("(") + 1 : text.rindex(")")]
@@ -66,8 +67,12 @@ def parent_of(pid: int) -> int:
     return int(_stat(pid)[2])
 
 
-def descendants(root: int) -> set[int]:
-    parents = {pid: int(stat[2]) for pid in all_pids() if (stat := _stat(pid))}
+def _stats() -> dict[int, list[str]]:
+    return {pid: stat for pid in all_pids() if (stat := _stat(pid))}
+
+
+def descendants(root: int, stats: dict[int, list[str]] | None = None) -> set[int]:
+    parents = {pid: int(stat[2]) for pid, stat in (stats or _stats()).items()}
     found: set[int] = set()
     fresh = {root}
     while fresh:
@@ -79,15 +84,13 @@ def descendants(root: int) -> set[int]:
 def leftovers() -> set[int]:
     """Our descendants, and pool processes of our process group whatever their parent is now."""
     group = str(os.getpgrp())
+    stats = _stats()
     lost = {
         pid
-        for pid in all_pids()
-        if (stat := _stat(pid))
-        and stat[0].startswith("prefork-")
-        and stat[3] == group
-        and stat[1] not in "ZX"
+        for pid, stat in stats.items()
+        if stat[0].startswith("prefork-") and stat[3] == group and stat[1] not in "ZX"
     }
-    return lost | descendants(os.getpid())
+    return lost | descendants(os.getpid(), stats)
 
 
 def descriptors() -> dict[int, str]:
