@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <sys/wait.h>
 
-enum { WORKERS = 2, RUN_S = 15 };
+enum { WORKERS = 2, RUN_MS = 2000 };
 static const int64_t stall = 2000000000;
 
 static struct pf__task task;
@@ -102,10 +102,12 @@ static void stress(int armed)
         close(side.workers[i].ends[0]);
         close(side.workers[i].ends[1]);
     }
+    const char *longer = getenv("PF_WAKEUPS_MS");
+    int64_t run = (longer != NULL ? atol(longer) : RUN_MS) * (int64_t)1000000;
     int64_t start = pf__now(), now = start, slowest = 0;
     long rounds = 0, overdue = 0;
     srandom(5);
-    while (now - start < (int64_t)RUN_S * 500000000) {
+    while (now - start < run) {
         /* Now and then before they sleep, now and then while they are about to. */
         for (volatile long spin = random() % 400; spin > 0; spin--)
             ;
