@@ -24,17 +24,11 @@ def _signals_of_a_terminal() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _only_what_tests_make_is_collected() -> None:
-    """Two collections a test, and one for each pool, look at nothing of pytest's."""
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
     """No process, no descriptor and no thread outlives the test that made it."""
     gc.collect()
+    gc.freeze()  # collections look at what the test makes, not at all of pytest
     before = descriptors()
     count = threads()
     names = set(threading.enumerate())
