@@ -97,7 +97,7 @@ def test_a_task_that_is_terminated_shows_what_it_wrote_last(pool, gate):
     assert ended.terminate(signal.SIGKILL)
     assert ended.exception().output == SAID
     assert waiting.get() == 9
-    one.terminate()
+    one.terminate(0.5)
     assert left.exception().output == SAID
 
 
