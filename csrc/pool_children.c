@@ -294,6 +294,8 @@ void pf__child_exited(pf_pool *pool, struct pf__child *child, int status, uint64
     child->status = status;
     child->peak_rss = peak_rss;
     child->status_known = 1;
+    /* A fork takes a processor for a millisecond: not before who waits has been told of this. */
+    pool->sup.forks_wait = !pool->by_driver;
     bury(pool, child);
 }
 

@@ -285,6 +285,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
     while (count >= 0) {
         pf__pool_advance(pool);
         count = take_events(pool, events, max);
+        pool->sup.forks_wait = false; /* they are the next turn's, ours or the driver's */
         if (count > 0 || timeout == 0 || atomic_load(&pool->rouses) != rouses ||
             atomic_load(&pool->ended) || pf__now() >= deadline)
             break;

@@ -218,7 +218,7 @@ static struct pf__seat *seat_to_fill(const struct pf__supervisor *sup)
 
 static enum pf__order_type spawn_order(struct pf__supervisor *sup, struct pf__order *order)
 {
-    struct pf__seat *seat = seat_to_fill(sup);
+    struct pf__seat *seat = sup->forks_wait ? NULL : seat_to_fill(sup);
     if (seat == NULL)
         return PF_ORDER_NONE;
     pf__seat_init(seat, seat->index);

@@ -105,7 +105,7 @@ enum pf__order_type {
     PF_ORDER_SOFTEN,     /* task, seat: tell the worker, give the event */
     PF_ORDER_CONDEMN,    /* seat, seq: RUNNING to CONDEMNED, call pf__supervisor_condemned */
     PF_ORDER_ASK,        /* seat: for its stacks */
-    PF_ORDER_LOOK_ASKED, /* seat, seq: has it answered? then call pf__supervisor_answered */
+    PF_ORDER_LOOK_ASKED, /* seat, seq: has it, or will it never? then pf__supervisor_answered */
     PF_ORDER_SIGNAL,     /* seat, signal */
     PF_ORDER_SAMPLE,     /* seat: trim its output, measure its memory, call pf__supervisor_memory */
     PF_ORDER_RETIRE,     /* seat: tell it */
@@ -155,6 +155,7 @@ struct pf__supervisor {
     int64_t term_grace;
     struct pf__timer spawn_timer; /* runs while spawning is backed off */
     bool can_spawn, draining;
+    bool forks_wait;                 /* until somebody was told how a worker ended */
     bool captures;                   /* what workers write is looked at as often as their memory */
     bool slot_is_free, slot_is_held; /* what was seen of the slot at the tail */
 };
@@ -184,7 +185,7 @@ void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat,
                               int64_t started_at, int64_t extended);
 void pf__supervisor_condemned(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t seq,
                               bool done);
-/* The stacks of a condemned task are written. */
+/* The stacks of a condemned task are written, or never will be. */
 void pf__supervisor_answered(struct pf__supervisor *sup, struct pf__seat *seat);
 /* Bytes have come from it. */
 void pf__supervisor_heard(struct pf__seat *seat);

@@ -42,6 +42,23 @@ TEST(a_worker_killed_while_running_loses_its_task_only)
     pf_pool_free(pool);
 }
 
+TEST(a_loss_is_told_before_the_replacement_is_ordered)
+{
+    pf_pool *pool = make_pool(1, 0);
+    pf_pool_info before, told;
+    for (int i = 0; i < 5; i++) {
+        uint64_t id = submit(pool, "sleep", TELL, 0);
+        pf_event event = await(pool, PF_EVENT_ACCEPTED, id);
+        CHECK_EQ(pf_pool_describe(pool, &before), 0);
+        CHECK_EQ(kill(event.pid, SIGKILL), 0);
+        CHECK_EQ(await(pool, PF_EVENT_DONE, id).outcome, PF_LOST);
+        CHECK_EQ(pf_pool_describe(pool, &told), 0);
+        CHECK_EQ(told.spawned, before.spawned);
+        expect(pool, submit(pool, "e", 0, 0), PF_OK);
+    }
+    pf_pool_free(pool);
+}
+
 TEST(workers_killed_while_idle_are_replaced)
 {
     pf_pool *pool = make_pool(2, 0);

@@ -108,6 +108,17 @@ TEST(one_who_ends_before_it_is_up_is_replaced_ever_later)
     CHECK_EQ(count(PF_ORDER_SPAWN), 1);
 }
 
+TEST(nobody_is_forked_before_the_end_of_another_was_told)
+{
+    everybody_is_up(1);
+    sup.forks_wait = true;
+    pf__supervisor_exited(&sup, &seats[0], pf__word(0, 0, PF_IDLE));
+    CHECK_EQ(count(PF_ORDER_SPAWN), 0);
+    CHECK(pf__supervisor_has_orders(&sup)); /* so nobody goes to sleep on it */
+    sup.forks_wait = false;
+    CHECK_EQ(count(PF_ORDER_SPAWN), 1);
+}
+
 TEST(who_retires_or_starts_is_never_called)
 {
     everybody_is_up(3);

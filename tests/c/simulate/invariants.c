@@ -89,11 +89,27 @@ static void check_succession(uint32_t stay)
     seen.spares += spares;
 }
 
-void oracle_returned(void)
+static uint32_t most_workers(const struct pf__supervisor *sup)
+{
+    uint32_t ahead = pf__supervisor_ahead(sup->target);
+    return sup->target + (sup->spent < ahead ? sup->spent : ahead);
+}
+
+/* One could be spawned, and is not. */
+static bool wants_worker(const struct pf__supervisor *sup)
+{
+    bool vacant = false;
+    for (uint32_t i = 0; i < sup->seat_count; i++)
+        vacant = vacant || sup->seats[i]->state == PF_SEAT_VACANT;
+    return vacant && sup->can_spawn && sup->spawn_timer.at == PF_NEVER &&
+           sup->spawning < PF_MAX_SPAWNING && sup->live - sup->down < most_workers(sup);
+}
+
+void oracle_returned(int events)
 {
     const struct pf__supervisor *sup = &pool->sup;
     uint64_t ready = 0, awaited = 0, held = 0;
-    uint32_t live = 0, retiring = 0, spawning = 0, called = 0, stay = 0, vacant = 0;
+    uint32_t live = 0, retiring = 0, spawning = 0, called = 0, stay = 0;
     oracle_observe(current);
     for (int i = 0; i < SLOTS; i++) {
         check_claim(words[i]);
@@ -104,7 +120,6 @@ void oracle_returned(void)
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         const struct pf__seat *seat = &child->seat;
         live += seat->state != PF_SEAT_VACANT;
-        vacant += seat->state == PF_SEAT_VACANT;
         spawning += seat->state == PF_SEAT_SPAWNING;
         retiring += seat->state != PF_SEAT_VACANT && seat->retiring;
         stay += seat->state != PF_SEAT_VACANT && !seat->retiring && !seat->down;
@@ -117,14 +132,12 @@ void oracle_returned(void)
     }
     MUST(ready <= awaited && awaited == sup->ready && held <= live);
     MUST(live == sup->live && retiring == sup->retiring && spawning == sup->spawning);
-    uint32_t most = sup->target + pf__supervisor_ahead(sup->target);
-    most = sup->target + sup->spent < most ? sup->target + sup->spent : most;
-    MUST(called == sup->called_count && stay <= most);
+    MUST(called == sup->called_count && stay <= most_workers(sup));
     check_succession(stay);
     MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
          (guest && poll_is_ready(application)));
-    MUST(sup->spawn_timer.at != PF_NEVER || !sup->can_spawn || sup->live - sup->down >= most ||
-         vacant == 0 || sup->spawning >= PF_MAX_SPAWNING || (guest && poll_is_ready(application)));
+    /* What is to be spawned is; or, where events are told first, in the next turn. */
+    MUST(!wants_worker(sup) || (guest ? poll_is_ready(application) : events > 0));
     uint64_t open = 0;
     for (uint64_t number = 1; number <= truth_count; number++)
         open += !truths[number].settled;
@@ -163,6 +176,7 @@ static void check_limit(const struct pf__seat *seat, const struct process *proce
  * needs, has done too little if the pool does not know. */
 void oracle_at_rest(void)
 {
+    MUST(!wants_worker(&pool->sup));
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         struct process *process = process_of(child);

@@ -337,6 +337,20 @@ MUTANTS = [
         "a spare is not told that its turn has come",
     ),
     Mutant(
+        "forks-wait-for-ever",
+        "pool_poll.c",
+        "pool->sup.forks_wait = false;",
+        "",
+        "a worker whose end was told is not replaced",
+    ),
+    Mutant(
+        "forks-wait-asleep",
+        "supervisor.c",
+        "can_publish(sup) || seat_to_fill(sup) != NULL;",
+        "can_publish(sup) || (0 && seat_to_fill(sup) != NULL);",
+        "the pool sleeps although a replacement is still to be ordered",
+    ),
+    Mutant(
         "down-for-ever",
         "supervisor_seats.c",
         "    } else if (seat->down) {\n        pf__supervisor_kill(sup, seat, sigkill);\n",

@@ -181,7 +181,7 @@ static void submit(void)
     uint64_t id = pf_pool_submit(pool, body, size, &options, 1);
     MUST(id != 0);
     oracle_submitted(number, id);
-    oracle_returned();
+    oracle_returned(0);
 }
 
 static void poll_pool(int64_t timeout)
@@ -199,7 +199,7 @@ static void poll_pool(int64_t timeout)
         pf_event_clear(&events[i]);
     }
     if (count >= 0) {
-        oracle_returned();
+        oracle_returned(count);
         oracle_polled();
     }
 }
@@ -218,11 +218,11 @@ static void seldom(void)
     case 0:
     case 1:
         MUST(pf_pool_resize(pool, (uint32_t)draw(SEATS + 1)) == 0);
-        oracle_returned();
+        oracle_returned(0);
         break;
     case 2:
         if (renew())
-            oracle_returned();
+            oracle_returned(0);
         break;
     case 3:
         MUST(pf_pool_describe(pool, &info) == 0);
@@ -291,7 +291,7 @@ static void act(void)
         poll_pool(0);
         return;
     }
-    oracle_returned();
+    oracle_returned(0);
 }
 
 /* In the midst of everything. */

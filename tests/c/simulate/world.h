@@ -170,7 +170,7 @@ void oracle_waited_for_space(void);
 void oracle_event(const pf_event *event);
 void oracle_signal(struct process *process);
 void oracle_observe(struct process *who); /* what the last step changed */
-void oracle_returned(void);               /* a call of prefork.h returned */
+void oracle_returned(int events);         /* a call of prefork.h returned, with so many */
 void oracle_polled(void);                 /* pf_pool_poll did */
 void oracle_at_rest(void);                /* the application waits, and nothing is ready */
 void oracle_print(void);
