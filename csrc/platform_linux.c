@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "platform.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -173,6 +174,32 @@ uint64_t pf__process_memory(pid_t pid, uint64_t enough)
     uint64_t own =
         line != NULL ? strtoull(line + sizeof "Private_Dirty:" - 1, NULL, 10) : anonymous;
     return own < anonymous ? own : anonymous;
+}
+
+static int has_signal(const char *status, const char *set, int signal)
+{
+    const char *line = strstr(status, set);
+    return line != NULL && (strtoull(line + strlen(set), NULL, 16) >> (signal - 1) & 1) != 0;
+}
+
+int pf__process_is_deaf(pid_t pid, int signal)
+{
+    char name[64], status[4096];
+    (void)snprintf(name, sizeof name, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(name);
+    const struct dirent *thread;
+    int count = 0, deaf = 0;
+    while (threads != NULL && deaf == count && (thread = readdir(threads)) != NULL) {
+        if (thread->d_name[0] == '.')
+            continue;
+        (void)snprintf(name, sizeof name, "task/%.16s/status", thread->d_name);
+        count++;
+        deaf += read_proc(pid, name, status, sizeof status) == 0 &&
+                has_signal(status, "ShdPnd:", signal) && has_signal(status, "SigBlk:", signal);
+    }
+    if (threads != NULL)
+        closedir(threads);
+    return count > 0 && deaf == count;
 }
 
 int pf__process_die_with(pid_t parent)

@@ -178,7 +178,8 @@ static void soften(pf_pool *pool, struct pf__child *child, struct pf__task *task
 
 static void look_asked(pf_pool *pool, struct pf__child *child, uint64_t seq)
 {
-    if (atomic_load_explicit(&child->board.segment->answered, memory_order_acquire) == seq)
+    if (atomic_load_explicit(&child->board.segment->answered, memory_order_acquire) == seq ||
+        pf__process_is_deaf(child->pid, PF_STACKS_SIGNAL))
         pf__supervisor_answered(&pool->sup, &child->seat);
 }
 

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -28,6 +29,27 @@ static void handle_alarm(void)
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
     sigaction(SIGALRM, &action, NULL);
+}
+
+static int speaking; /* to whom a process that is not deaf says so */
+
+static void say_so(int number)
+{
+    (void)number;
+    (void)!write(speaking, "", 1);
+}
+
+static void *listen_to_alarms(void *fd)
+{
+    sigset_t alarm_only;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    speaking = *(int *)fd;
+    signal(SIGALRM, say_so);
+    pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+    for (;;)
+        pause();
+    return NULL;
 }
 
 static int readable(int fd, int timeout)
@@ -244,6 +266,41 @@ TEST(a_poll_lets_signals_in_and_nobody_else_does)
     CHECK(fds[0].revents != 0 && fds[1].revents == 0);
     close(ends[0]);
     close(ends[1]);
+}
+
+TEST(who_blocks_a_signal_in_every_thread_is_deaf_to_it)
+{
+    int to[2], from[2];
+    char byte = 0;
+    CHECK(pf__pipe(to) == 0 && pf__pipe(from) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        sigset_t both;
+        sigemptyset(&both);
+        sigaddset(&both, SIGALRM);
+        sigaddset(&both, SIGUSR1);
+        sigprocmask(SIG_BLOCK, &both, NULL);
+        (void)!write(from[1], &byte, 1);
+        (void)!read(to[0], &byte, 1);
+        pthread_t other;
+        pthread_create(&other, NULL, listen_to_alarms, &from[1]);
+        pause();
+    }
+    CHECK(pid > 0 && read(from[0], &byte, 1) == 1);
+    CHECK(!pf__process_is_deaf(pid, SIGALRM)); /* none was sent */
+    CHECK_EQ(kill(pid, SIGALRM), 0);
+#ifdef __linux__
+    CHECK(pf__process_is_deaf(pid, SIGALRM));
+#endif
+    CHECK(!pf__process_is_deaf(pid, SIGUSR1) && !pf__process_is_deaf(pid, SIGUSR2));
+    CHECK(write(to[1], &byte, 1) == 1 && read(from[0], &byte, 1) == 1);
+    CHECK(!pf__process_is_deaf(pid, SIGALRM)); /* another thread has let it in */
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, NULL, 0) == pid);
+    CHECK(!pf__process_is_deaf(pid, SIGALRM));
+    for (int i = 0; i < 2; i++) {
+        close(to[i]);
+        close(from[i]);
+    }
 }
 
 TEST(a_short_turn_on_the_processor_can_be_given_back)

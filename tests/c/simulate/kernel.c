@@ -221,6 +221,13 @@ uint64_t pf__process_memory(pid_t pid, uint64_t enough)
     return process->memory_used;
 }
 
+int pf__process_is_deaf(pid_t pid, int signal)
+{
+    sim_step();
+    MUST(signal == PF_STACKS_SIGNAL);
+    return pid > 0 && once_in(3);
+}
+
 static bool awaited_is_dead(struct process *process)
 {
     return process->awaits->dead;
