@@ -100,10 +100,10 @@ struct pf_pool {
     pf_event *events; /* a ring of those nobody has taken yet */
     size_t event_first, event_count, event_room;
 
-    int driving;   /* somebody waits in the poll */
-    int by_driver; /* it is the driver thread */
-    int claimants; /* callers who want the role that the driver has */
-    uint32_t followers;
+    int driving;                    /* somebody waits in the poll */
+    int by_driver;                  /* it is the driver thread */
+    int claimants;                  /* callers who want the role that the driver has */
+    struct pf__follower *followers; /* who sleep until there is something for them */
     /* Posted once for each follower when there may be something for it. */
     struct pf__semaphore *followed;
     _Atomic uint64_t rouses;

@@ -214,15 +214,28 @@ int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
 void pf__pool_pass_role(pf_pool *pool)
 {
     pool->driving = 0;
-    if (pool->followers > 0)
+    if (pool->followers != NULL)
         pf__semaphore_post(pool->followed);
     else if (pool->claimants == 0)
         pf__driver_unpark(pool);
 }
 
+struct pf__follower {
+    uint64_t rouses; /* that it knows of */
+    struct pf__follower *next;
+};
+
+static int somebody_is_roused(const pf_pool *pool, uint64_t rouses)
+{
+    const struct pf__follower *one = pool->followers;
+    while (one != NULL && one->rouses == rouses)
+        one = one->next;
+    return one != NULL;
+}
+
 /* Sleeps until the one who drives gives up the role, or somebody is roused. On a semaphore, for
  * only that is ended by a signal: a condition variable would swallow Ctrl-C. */
-static int follow(pf_pool *pool, int64_t deadline)
+static int follow(pf_pool *pool, int64_t deadline, uint64_t rouses)
 {
     int64_t left = deadline == INT64_MAX ? -1 : deadline - pf__now();
     if (deadline != INT64_MAX && left < 0)
@@ -232,14 +245,21 @@ static int follow(pf_pool *pool, int64_t deadline)
         return -1;
     int claimant = pool->by_driver;
     pool->claimants += claimant;
-    pool->followers++;
+    struct pf__follower self = {rouses, pool->followers}, **at = &pool->followers;
+    pool->followers = &self;
     pthread_mutex_unlock(&pool->lock);
     int result = pf__semaphore_wait(pool->followed, left);
     int error = errno;
     pthread_mutex_lock(&pool->lock);
-    pool->followers--;
+    while (*at != &self)
+        at = &(*at)->next;
+    *at = self.next;
     if (claimant)
         pool->claimants--;
+    /* Who comes after a rouse may take what it has posted for those who were here before. */
+    uint64_t now = atomic_load(&pool->rouses);
+    if (result == 0 && rouses == now && somebody_is_roused(pool, now))
+        pf__semaphore_post(pool->followed);
     errno = error;
     return result < 0 && error == EINTR ? -1 : 0;
 }
@@ -291,7 +311,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
             break;
         follows = pool->driving;
         if (follows) {
-            count = follow(pool, deadline);
+            count = follow(pool, deadline, rouses);
         } else {
             pool->driving = 1;
             count = pf__pool_wait(pool, deadline, 1);

@@ -1,5 +1,6 @@
 /* Tasks of a pool, submitted, cancelled, limited, and awaited by a host or as a guest. */
 #define _GNU_SOURCE
+#include "platform.h"
 #include "pool.h"
 #include "pooltest.h"
 #include "prefork.h"
@@ -7,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,4 +277,58 @@ TEST(a_dead_workers_pipe_is_not_read_for_ever)
         expect(pool, submit(pool, "f", 0, 0), PF_LOST);
     expect(pool, submit(pool, "e", 0, 0), PF_OK);
     pf_pool_free(pool);
+}
+
+/* Two threads that wait in the pool, of which the second rouses the first as it falls asleep, and
+ * goes to sleep itself: while the driver, who has the role, is about to give it up to them. */
+struct waiters {
+    pf_pool *pool;
+    pthread_barrier_t both;
+    int over;
+};
+
+static void wait_until_roused(const struct waiters *waiters, uint64_t rouses)
+{
+    int64_t began = pf__now();
+    while (pf_pool_rouses(waiters->pool) == rouses) {
+        pf_event event;
+        if (pf_pool_poll(waiters->pool, &event, 1, patience, rouses) > 0)
+            pf_event_clear(&event);
+        CHECK(pf__now() - began < patience / 2);
+    }
+}
+
+static void *second(void *argument)
+{
+    struct waiters *waiters = argument;
+    for (;;) {
+        pthread_barrier_wait(&waiters->both);
+        if (waiters->over)
+            return NULL;
+        uint64_t rouses = pf_pool_rouses(waiters->pool) + 1;
+        for (volatile long spin = random() % 4000; spin > 0; spin--)
+            ;
+        pf_pool_rouse(waiters->pool);
+        wait_until_roused(waiters, rouses);
+    }
+}
+
+TEST_SLOW(a_rouse_reaches_who_was_there_before_it, 60)
+{
+    struct waiters waiters = {.pool = make_pool(1, 0)};
+    pthread_t other;
+    CHECK_EQ(pf_pool_drive_in_background(waiters.pool), 0);
+    CHECK_EQ(pthread_barrier_init(&waiters.both, NULL, 2), 0);
+    CHECK_EQ(pthread_create(&other, NULL, second, &waiters), 0);
+    for (int64_t until = pf__now() + 2000000000; pf__now() < until;) {
+        nanosleep(&(struct timespec){0, 1300000}, NULL); /* so that the driver has the role */
+        uint64_t rouses = pf_pool_rouses(waiters.pool);
+        pthread_barrier_wait(&waiters.both);
+        wait_until_roused(&waiters, rouses);
+        pf_pool_rouse(waiters.pool);
+    }
+    waiters.over = 1;
+    pthread_barrier_wait(&waiters.both);
+    CHECK_EQ(pthread_join(other, NULL), 0);
+    pf_pool_free(waiters.pool);
 }

@@ -70,7 +70,7 @@ static void sleep_on_bells(struct side *side)
         fds[i] = (struct pollfd){.fd = side->workers[i].channel.in, .events = POLLIN};
     }
     if (!pending)
-        CHECK(poll(fds, side->count, 2) >= 0 || errno == EINTR);
+        CHECK(poll(fds, side->count, 3000) >= 0 || errno == EINTR);
     atomic_store_explicit(&side->ring.pool->armed, 0, memory_order_relaxed);
 }
 
