@@ -10,12 +10,14 @@ from prefork import __version__
 
 from .inspect import run as run_inspect
 from .map import run as run_map
+from .streams import prepare
 
 COMMANDS = {"map": run_map, "inspect": run_inspect}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments); the exit status."""
+    prepare()
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         "prefork",

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .streams import prepare_worker
+
 Reply = tuple[bool, Any]  # from the worker: (True, JSON text) or (False, the error as a dict)
 
 
@@ -72,10 +74,7 @@ def begin_worker(function: str, initializer: str | None) -> None:
     """In a new worker. What the function prints goes to stderr, for stdout is for records; stdin is
     empty, for its lines are the inputs."""
     global _function
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
-    os.dup2(2, 1)
+    prepare_worker()
     _function = load(function)  # by fork it is here already
     if initializer is not None:
         load(initializer)()

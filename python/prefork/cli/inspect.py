@@ -11,13 +11,14 @@ import argparse
 import errno
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from prefork import HistoryEvent, _core
 from prefork.history import history_of, last_life, told
+
+from .streams import tell
 
 Slot = dict[str, Any]  # what --json prints
 SHOWN, NO_POOL, CANNOT_LOOK = 0, 1, 2
@@ -33,10 +34,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         pools = [list(_slots(fd)) for fd in _histories(options.pid)]
     except OSError as error:
-        print(f"prefork: cannot look at process {options.pid}: {error.strerror}", file=sys.stderr)
+        tell(f"cannot look at process {options.pid}: {error.strerror}")
         return CANNOT_LOOK
     if not pools:
-        print(f"prefork: process {options.pid} has no running pool", file=sys.stderr)
+        tell(f"process {options.pid} has no running pool")
         return NO_POOL
     now = time.monotonic()
     if options.json:

@@ -6,21 +6,17 @@ of our output to go away; no thread is involved.
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import select
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from .streams import output, tell
 from .walk import Job, Walk
-
-
-class OutputError(Exception):
-    """Stdout takes no more records."""
 
 
 class Source:
@@ -78,22 +74,12 @@ def expand(inputs: Sequence[str]) -> list[str]:
     return found
 
 
-@contextlib.contextmanager
-def _output() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(str(error)) from error
-
-
 class Screen:
     """Records to stdout; a bar on stderr where that is a terminal."""
 
     def __init__(self, total: int | None) -> None:
         self._bar: Any = None
-        if sys.stderr.isatty():
+        if os.isatty(2):
             from rich.console import Console
             from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
@@ -112,14 +98,14 @@ class Screen:
 
     def show(self, job: Job) -> None:
         """Print the record of a job that has one. Raises BrokenPipeError and OutputError."""
-        with _output():
+        with output():
             self._print(job)
         if self._bar is not None:
             self._bar.advance(self._line)
 
     def flush(self) -> None:
         """Have the records out. Raises as `show` does."""
-        with _output():
+        with output():
             sys.stdout.flush()
 
     def _print(self, job: Job) -> None:
@@ -161,11 +147,7 @@ def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fas
     while True:
         if stop.count and not walk.draining:
             walk.drain()
-            print(
-                "prefork: interrupted; finishing what runs (Ctrl-C again: end now)",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell("interrupted; finishing what runs (Ctrl-C again: end now)")
         while walk.room and (text := source.next()) is not None:
             walk.submit(text)
         walk.pool.poll()

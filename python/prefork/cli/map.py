@@ -18,7 +18,8 @@ from typing import Any
 from prefork import InitializerError, TaskPool
 
 from .call import Call, UsageError, begin_worker, load
-from .loop import Interrupts, OutputError, Screen, Source, drive, expand
+from .loop import Interrupts, Screen, Source, drive, expand
+from .streams import OutputError, give_up_stdout, tell
 from .walk import Walk
 
 ALL_DONE, SOME_FAILED, USAGE, INITIALIZER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -70,10 +71,10 @@ def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
     except InitializerError as error:
         return _fail(INITIALIZER_FAILED, " ".join(str(error).split()))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         return ALL_DONE
     except OutputError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         return _fail(SOME_FAILED, f"records cannot be written: {error}")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted")
@@ -94,15 +95,14 @@ def _left_out(walk: Walk, source: Source) -> str:
 
 def _summarize(walk: Walk, left_out: str, replaced: int, seconds: float) -> None:
     rate = (walk.done + walk.failed) / max(seconds, 1e-9)
-    print(
-        f"prefork: {walk.done} done, {walk.failed} failed, {left_out}{walk.retried} retried, "
-        f"{replaced} workers replaced, {rate:.1f} tasks/s",
-        file=sys.stderr,
+    tell(
+        f"{walk.done} done, {walk.failed} failed, {left_out}{walk.retried} retried, "
+        f"{replaced} workers replaced, {rate:.1f} tasks/s"
     )
 
 
 def _fail(status: int, why: str) -> int:
-    print(f"prefork: {why}", file=sys.stderr)
+    tell(why)
     return status
 
 
@@ -119,7 +119,7 @@ def _source(options: argparse.Namespace) -> tuple[Source, int | None]:
         return Source(fd=0), None
     with open(options.lines, "rb") as stream:
         total = None
-        if sys.stderr.isatty() and stream.seekable():
+        if os.isatty(2) and stream.seekable():
             total = sum(1 for _ in stream)
     return Source(fd=os.open(options.lines, os.O_RDONLY | os.O_CLOEXEC)), total
 
