@@ -11,6 +11,7 @@ import argparse
 import errno
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -18,36 +19,54 @@ from typing import Any
 from prefork import HistoryEvent, _core
 from prefork.history import history_of, last_life, told
 
-from .streams import tell
+from .arguments import number
+from .streams import OutputError, give_up_stdout, output, tell
 
 Slot = dict[str, Any]  # what --json prints
-SHOWN, NO_POOL, CANNOT_LOOK = 0, 1, 2
+SHOWN, NO_POOL, CANNOT = 0, 1, 2
 FILE = "/memfd:prefork-history"
 
 EPILOG = """\
-exit status: 0 shown; 1 that process has no pool; 2 wrong usage, no such process, or not ours."""
+exit status: 0 shown, also if the reader of stdout has gone; 1 that process has no pool; 2 wrong
+usage, no such process, not ours, or stdout cannot be written to."""
 
 
 def run(argv: Sequence[str]) -> int:
     """`prefork inspect` with these arguments; the exit status."""
     options = _parser().parse_args(argv)
+    if sys.stdout is None:
+        tell("stdout is closed, and there is nowhere else to show it")
+        return CANNOT
     try:
         pools = [list(_slots(fd)) for fd in _histories(options.pid)]
     except OSError as error:
         tell(f"cannot look at process {options.pid}: {error.strerror}")
-        return CANNOT_LOOK
+        return CANNOT
     if not pools:
         tell(f"process {options.pid} has no running pool")
         return NO_POOL
+    try:
+        with output():
+            _print(pools, options)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        give_up_stdout()
+    except OutputError as error:
+        give_up_stdout()
+        tell(f"it cannot be shown: {error}")
+        return CANNOT
+    return SHOWN
+
+
+def _print(pools: list[list[Slot]], options: argparse.Namespace) -> None:
     now = time.monotonic()
     if options.json:
         print(json.dumps([[_as_json(slot) for slot in pool] for pool in pools]))
-        return SHOWN
+        return
     for pool in pools:
         print(f"pool of process {options.pid}, {len(pool)} slots")
         for slot in pool:
             print(_shown(slot, now, options.events))
-    return SHOWN
 
 
 def _histories(pid: int) -> Iterator[int]:
@@ -127,6 +146,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("pid", metavar="PID", type=int, help="of the application, which has started the pool")
-    add("--events", metavar="N", type=int, default=5, help="to show of each slot (default 5)")
+    add(
+        "--events",
+        metavar="N",
+        type=number(int, 0),
+        default=5,
+        help="to show of each slot (default 5)",
+    )
     add("--json", action="store_true", help="all of it, times as CLOCK_MONOTONIC has them")
     return parser

@@ -12,11 +12,11 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from prefork import InitializerError, TaskPool
 
+from .arguments import number
 from .call import Call, UsageError, begin_worker, load
 from .loop import Interrupts, Screen, Source, drive, expand
 from .streams import OutputError, give_up_stdout, tell
@@ -124,17 +124,6 @@ def _source(options: argparse.Namespace) -> tuple[Source, int | None]:
     return Source(fd=os.open(options.lines, os.O_RDONLY | os.O_CLOEXEC)), total
 
 
-def _number(kind: type, least: float, most: float = float("inf")) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text} is out of range")
-        return value
-
-    convert.__name__ = kind.__name__
-    return convert
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "prefork map",
@@ -148,10 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--lines", metavar="FILE", help="each line of FILE is an input, without its LF or CRLF")
     add("--unordered", action="store_true", help="print records as they come")
     add("--repr", action="store_true", help="print the repr() of results")
-    add("--workers", type=_number(int, 1, 4095), metavar="N", help="default: one per usable CPU")
-    add("--timeout", type=_number(float, 1e-3, 1e9), metavar="SECONDS", help="limit of one call")
-    add("--max-tasks-per-child", type=_number(int, 1), metavar="N", help="then a new worker")
+    add("--workers", type=number(int, 1, 4095), metavar="N", help="default: one per usable CPU")
+    add("--timeout", type=number(float, 1e-3, 1e9), metavar="SECONDS", help="limit of one call")
+    add("--max-tasks-per-child", type=number(int, 1), metavar="N", help="then a new worker")
     add("--initializer", metavar="FUNC", help="called in each new worker, without arguments")
-    add("--retries", type=_number(int, 0), default=1, metavar="N", help="of lost calls (default 1)")
+    add("--retries", type=number(int, 0), default=1, metavar="N", help="of lost calls (default 1)")
     add("--fail-fast", action="store_true", help="begin no call after the first failure")
     return parser
