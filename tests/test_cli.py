@@ -146,6 +146,9 @@ def test_initializer(here: Path) -> None:
 
 USAGE: list[Sequence[str]] = [
     ("functions:upper", "--workers", "0", "x"),
+    ("functions:upper", "--workers", "4096", "x"),
+    ("functions:upper", "--max-tasks-per-child", "99999999999", "x"),
+    ("functions:upper", "--max-tasks-per-child", str(1 << 32), "x"),
     ("functions:upper", "--lines", "functions.py", "x"),
     ("functions:upper", "--lines", "missing"),
     ("functions", "x"),
@@ -163,6 +166,23 @@ def test_usage(here: Path, args: Sequence[str]) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "prefork" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_most_tasks_of_a_worker(here: Path) -> None:
+    done = run(here, "functions:shout", "--max-tasks-per-child", str((1 << 32) - 1), "x")
+    assert records(done) == [{"input": "x", "result": "x!"}]
+
+
+def test_more_workers_than_there_are_descriptors_for(here: Path) -> None:
+    command = [*COMMAND, "functions:upper", "--workers", "50", "x"]
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", *command],
+        cwd=here, capture_output=True, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("prefork: the pool cannot be started: ")
+    assert "50 more workers want" in line
 
 
 def test_version(here: Path) -> None:

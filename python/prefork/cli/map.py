@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 
 from prefork import InitializerError, TaskPool
+from prefork.options import MAX_WORKERS
 
 from .arguments import number
 from .call import Call, UsageError, begin_worker, load
@@ -23,10 +24,12 @@ from .streams import OutputError, give_up_stdout, tell
 from .walk import Walk
 
 ALL_DONE, SOME_FAILED, USAGE, INITIALIZER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+MOST_TASKS = (1 << 32) - 1  # of one worker
 
 EPILOG = """\
 exit status: 0 every input was done; 1 some failed, or were left out by --fail-fast or Ctrl-C;
-2 wrong usage, or FUNC cannot be imported; 3 the initializer failed; 130 after a second Ctrl-C.
+2 wrong usage, FUNC cannot be imported, or the pool cannot be started; 3 the initializer failed;
+130 after a second Ctrl-C.
 The first Ctrl-C lets the running calls finish and begins no others."""
 
 
@@ -49,20 +52,16 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
-    stop = Interrupts()
-    pool = TaskPool(
-        options.workers,
-        putlocks=False,
-        initializer=begin_worker,
-        initargs=(options.func, options.initializer),
-        timeout=options.timeout,
-        maxtasksperchild=options.max_tasks_per_child,
-    )
-    window = 16 * pool.limit + 64
-    call = Call(options.func, options.repr)
-    walk = Walk(pool, call, window, options.retries, not options.unordered)
     began = time.monotonic()
     try:
+        try:
+            stop = Interrupts()
+            pool = _started(options)
+        except (ValueError, OSError) as error:
+            return _fail(USAGE, f"the pool cannot be started: {error}")
+        window = 16 * pool.limit + 64
+        call = Call(options.func, options.repr)
+        walk = Walk(pool, call, window, options.retries, not options.unordered)
         with pool, contextlib.closing(Screen(total)) as screen:
             pool.fileno()  # from here on the pool is our guest
             drive(walk, source, screen, stop, options.fail_fast)
@@ -81,6 +80,20 @@ def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
     left_out = _left_out(walk, source)
     _summarize(walk, left_out, replaced, time.monotonic() - began)
     return SOME_FAILED if walk.failed or left_out else ALL_DONE
+
+
+def _started(options: argparse.Namespace) -> TaskPool:
+    """The pool. Raises ValueError and OSError where it cannot be had."""
+    pool = TaskPool(
+        options.workers,
+        putlocks=False,
+        initializer=begin_worker,
+        initargs=(options.func, options.initializer),
+        timeout=options.timeout,
+        maxtasksperchild=options.max_tasks_per_child,
+    )
+    pool.start()
+    return pool
 
 
 def _left_out(walk: Walk, source: Source) -> str:
@@ -137,9 +150,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--lines", metavar="FILE", help="each line of FILE is an input, without its LF or CRLF")
     add("--unordered", action="store_true", help="print records as they come")
     add("--repr", action="store_true", help="print the repr() of results")
-    add("--workers", type=number(int, 1, 4095), metavar="N", help="default: one per usable CPU")
+    add(
+        "--workers",
+        type=number(int, 1, MAX_WORKERS),
+        metavar="N",
+        help="default: one per usable CPU",
+    )
     add("--timeout", type=number(float, 1e-3, 1e9), metavar="SECONDS", help="limit of one call")
-    add("--max-tasks-per-child", type=number(int, 1), metavar="N", help="then a new worker")
+    tasks = number(int, 1, MOST_TASKS)
+    add("--max-tasks-per-child", type=tasks, metavar="N", help="then a new worker")
     add("--initializer", metavar="FUNC", help="called in each new worker, without arguments")
     add("--retries", type=number(int, 0), default=1, metavar="N", help="of lost calls (default 1)")
     add("--fail-fast", action="store_true", help="begin no call after the first failure")
