@@ -48,6 +48,26 @@ def waits(path):
     with open(path + ".go") as go:
         return go.read()
 
+def fails_or_waits(text):
+    fails(text)
+    return waits(text)
+
+def waits_and_dies(path):
+    """Waits, and dies: the first time."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "second time"
+    waits(path)
+    os.kill(os.getpid(), 9)
+
+def fails_when_told(path):
+    raise ValueError(waits(path))
+
+def fails_or_dies(path):
+    """Waits, and fails for "bad"; else dies."""
+    return fails_when_told(path) if path == "bad" else waits_and_dies(path)
+
 def pid(text):
     return os.getpid()
 

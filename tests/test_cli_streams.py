@@ -17,11 +17,13 @@ from command import COMMAND, LIMIT, launch, records, run
 
 
 @contextlib.contextmanager
-def begun(here: Path, inputs: Sequence[str] = "abc") -> Iterator[Any]:
-    """A run of one worker that is inside of its first call, by default of three."""
+def begun(
+    here: Path, inputs: Sequence[str] = "abc", function: str = "waits", *options: str
+) -> Iterator[Any]:
+    """A run of one worker that is inside of its call for "a", by default the first of three."""
     for name in ("a.begun", "a.go"):
         os.mkfifo(here / name)
-    with launch(here, "functions:waits", "--workers", "1", *inputs) as process:
+    with launch(here, f"functions:{function}", "--workers", "1", *options, *inputs) as process:
         (here / "a.begun").read_text()
         yield process
 
@@ -94,6 +96,17 @@ def test_reader_gone(here: Path) -> None:
         process.stdout.close()
         assert process.wait(LIMIT) == 0
         assert process.stderr.read() == ""
+
+
+def test_reader_gone_is_exit_0_whatever_failed_and_the_help_says_so(here: Path) -> None:
+    with begun(here, ["bad", "a"], "fails_or_waits") as process:
+        assert "it is bad" in process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(LIMIT) == 0
+        assert process.stderr.read() == ""
+    (zero, _) = run(here, "--help").stdout.split("exit status: 0 ")[1].split("; 1 ")
+    assert "every input was done, or the reader of stdout has gone" in zero
+    assert "whatever has failed" in zero
 
 
 def test_reader_gone_while_nothing_is_printed(here: Path) -> None:

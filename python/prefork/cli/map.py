@@ -27,9 +27,10 @@ ALL_DONE, SOME_FAILED, USAGE, INITIALIZER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 MOST_TASKS = (1 << 32) - 1  # of one worker
 
 EPILOG = """\
-exit status: 0 every input was done; 1 some failed, or were left out by --fail-fast or Ctrl-C;
-2 wrong usage, FUNC cannot be imported, or the pool cannot be started; 3 the initializer failed;
-130 after a second Ctrl-C.
+exit status: 0 every input was done, or the reader of stdout has gone (`| head`): that ends it,
+whatever has failed; 1 some failed, or were left out by --fail-fast or Ctrl-C, or stdout is full;
+2 wrong usage, FUNC cannot be imported, stdout is closed, or the pool cannot be started; 3 the
+initializer failed; 130 after a second Ctrl-C.
 The first Ctrl-C lets the running calls finish and begins no others."""
 
 
