@@ -55,7 +55,7 @@ def fails_or_waits(text):
 def waits_and_dies(path):
     """Waits, and dies: the first time."""
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.close(os.open(path + ".mark", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return "second time"
     waits(path)

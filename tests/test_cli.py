@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import prefork
-from command import COMMAND, LIMIT, records, run
+from command import COMMAND, LIMIT, launch, records, run
 
 
 @pytest.mark.parametrize("func", ["functions:upper", "functions.py:upper"])
@@ -133,6 +133,26 @@ def test_fail_fast_begins_nothing_more(here: Path) -> None:
     done = run(here, "functions:fails", "--workers", "1", "--fail-fast", stdin=lines)
     assert done.returncode == 1
     assert 1 <= len(records(done)) < 5000
+
+
+@pytest.mark.parametrize("order", [(), ("--unordered",)], ids=" ".join)
+def test_fail_fast_calls_no_lost_one_again(here: Path, order: Sequence[str]) -> None:
+    for name in ("bad", "a"):
+        os.mkfifo(here / f"{name}.begun")
+        os.mkfifo(here / f"{name}.go")
+    args = ("functions:fails_or_dies", "--fail-fast", *order, "--workers", "2", "bad", "a")
+    with launch(here, *args) as process:
+        for name in ("bad", "a"):  # both run
+            (here / f"{name}.begun").read_text()
+        (here / "bad.go").write_text("told to")
+        bad = json.loads(process.stdout.readline())
+        (here / "a.go").write_text("")
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    assert bad["error"]["message"] == "told to"
+    (a,) = map(json.loads, out.splitlines())
+    assert (a["error"]["signal"], a["error"]["attempts"]) == (signal.SIGKILL, 1)
+    assert "0 done, 2 failed, 0 retried" in err
 
 
 def test_initializer(here: Path) -> None:

@@ -40,6 +40,18 @@ def test_first_interrupt_drains(here: Path) -> None:
     assert "1 done, 0 failed, 2 left out" in err
 
 
+def test_after_an_interrupt_no_lost_call_is_made_again(here: Path) -> None:
+    with begun(here, "a", "waits_and_dies") as process:
+        process.send_signal(signal.SIGINT)
+        assert "interrupted" in process.stderr.readline()
+        (here / "a.go").write_text("")
+        out, err = process.communicate(timeout=LIMIT)
+    assert process.returncode == 1
+    (record,) = map(json.loads, out.splitlines())
+    assert (record["error"]["signal"], record["error"]["attempts"]) == (signal.SIGKILL, 1)
+    assert "0 done, 1 failed, 0 retried" in err
+
+
 def test_what_is_left_out_is_counted_beyond_the_window(here: Path) -> None:
     with begun(here, ["a", *map(str, range(500))]) as process:
         process.send_signal(signal.SIGINT)

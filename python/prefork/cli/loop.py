@@ -141,7 +141,7 @@ class Interrupts:
             os._exit(130)
 
 
-def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fast: bool) -> None:
+def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts) -> None:
     """Everything from the first input to the last record. Raises InitializerError,
     BrokenPipeError, OutputError and KeyboardInterrupt."""
     while True:
@@ -156,8 +156,6 @@ def drive(walk: Walk, source: Source, screen: Screen, stop: Interrupts, fail_fas
             taken += 1
             screen.show(job)
         screen.flush()
-        if fail_fast and walk.failed:
-            walk.drain()
         if not walk.jobs and (walk.draining or source.exhausted):
             return
         if not taken:

@@ -62,10 +62,11 @@ def _map(options: argparse.Namespace, source: Source, total: int | None) -> int:
             return _fail(USAGE, f"the pool cannot be started: {error}")
         window = 16 * pool.limit + 64
         call = Call(options.func, options.repr)
-        walk = Walk(pool, call, window, options.retries, not options.unordered)
+        ordered = not options.unordered
+        walk = Walk(pool, call, window, options.retries, ordered, options.fail_fast)
         with pool, contextlib.closing(Screen(total)) as screen:
             pool.fileno()  # from here on the pool is our guest
-            drive(walk, source, screen, stop, options.fail_fast)
+            drive(walk, source, screen, stop)
             replaced = pool.stats["workers_replaced"]
             pool.stop()  # in here, so that a second Ctrl-C terminates it
     except InitializerError as error:

@@ -20,6 +20,7 @@ class Job:
     text: str
     attempts: int = 0
     task: Any = None
+    lost: WorkerLostError | None = None  #: how the latest attempt ended, if it may be repeated
     ended: bool = False
     record: str | None = None  #: the line to print; None after the end: it was never begun
 
@@ -33,6 +34,7 @@ class Walk:
     window: int
     retries: int = 1
     ordered: bool = True
+    fail_fast: bool = False
     done: int = 0
     failed: int = 0
     retried: int = 0
@@ -40,6 +42,7 @@ class Walk:
     draining: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)  #: by number; not yet taken
     _settled: deque[int] = field(default_factory=deque)  # numbers of tasks that ended
+    _lost: list[int] = field(default_factory=list)  # numbers of lost calls, to be called again
     _submitted: int = 0
     _turn: int = 0  # the number of the next job to be handed out, if ordered
 
@@ -55,7 +58,7 @@ class Walk:
         self._apply(number, job)
 
     def drain(self) -> None:
-        """Take no more inputs, and drop those whose call has not begun."""
+        """Take no more inputs, drop those whose call has not begun, and call no lost one again."""
         if not self.draining:
             self.draining = True
             for job in list(self.jobs.values()):
@@ -68,6 +71,11 @@ class Walk:
             number = self._settled.popleft()
             if self._settle(number, self.jobs[number]) and not self.ordered:
                 yield self.jobs.pop(number)
+        # After all others, for one of those may be the failure after which no call is begun.
+        lost, self._lost = self._lost, []
+        for number in lost:
+            if self._again(number, self.jobs[number]) and not self.ordered:
+                yield self.jobs.pop(number)
         while self.ordered and self._turn in self.jobs and self.jobs[self._turn].ended:
             yield self.jobs.pop(self._turn)
             self._turn += 1
@@ -79,25 +87,45 @@ class Walk:
         job.task.add_done_callback(lambda _: self._settled.append(number))
 
     def _settle(self, number: int, job: Job) -> bool:
-        """Whether this was the end of it; if not, it was submitted again."""
+        """Whether this was the end of it; if not, it is one of `_lost`."""
         if job.task.cancelled():
-            job.ended = True
-            self.dropped += 1
+            if job.lost is None:
+                job.ended = True
+                self.dropped += 1
+            else:  # it was to be called again, and that has not begun
+                job.attempts -= 1
+                self.retried -= 1
+                self._end(job, False, describe(job.lost))
             return True
         error = job.task.exception()
         if isinstance(error, InitializerError):
             raise error
         if isinstance(error, WorkerLostError) and job.attempts <= self.retries:
-            self.retried += 1
-            self._apply(number, job)
+            job.lost = error
+            self._lost.append(number)
             return False
         good, what = job.task.result() if error is None else (False, describe(error))
+        self._end(job, good, what)
+        return True
+
+    def _again(self, number: int, job: Job) -> bool:
+        """Call a lost one again, unless no call is to be begun. Whether this was the end of it."""
+        if self.draining:
+            assert job.lost is not None
+            self._end(job, False, describe(job.lost))
+            return True
+        self.retried += 1
+        self._apply(number, job)
+        return False
+
+    def _end(self, job: Job, good: bool, what: Any) -> None:
         job.ended = True
         job.task = None
         job.record = record(job, good, what)
         self.done += good
         self.failed += not good
-        return True
+        if self.fail_fast and self.failed:
+            self.drain()
 
 
 def describe(error: BaseException) -> dict[str, Any]:
