@@ -10,7 +10,7 @@ from prefork import __version__
 
 from .inspect import run as run_inspect
 from .map import run as run_map
-from .streams import prepare
+from .streams import prepare, shown
 
 COMMANDS = {"map": run_map, "inspect": run_inspect}
 
@@ -33,4 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="map: call a Python function for each input; "
         "inspect: what the workers of a running pool do, and did last",
     )
-    return COMMANDS[parser.parse_args(given[:1]).command](given[1:])
+    try:
+        return COMMANDS[parser.parse_args(given[:1]).command](given[1:])
+    except SystemExit:  # from argparse, which may have written a help
+        if sys.stdout is not None and not shown():
+            return 2
+        raise

@@ -20,7 +20,7 @@ from prefork import HistoryEvent, _core
 from prefork.history import history_of, last_life, told
 
 from .arguments import number
-from .streams import OutputError, give_up_stdout, output, tell
+from .streams import shown, tell
 
 Slot = dict[str, Any]  # what --json prints
 SHOWN, NO_POOL, CANNOT = 0, 1, 2
@@ -45,17 +45,7 @@ def run(argv: Sequence[str]) -> int:
     if not pools:
         tell(f"process {options.pid} has no running pool")
         return NO_POOL
-    try:
-        with output():
-            _print(pools, options)
-            sys.stdout.flush()
-    except BrokenPipeError:
-        give_up_stdout()
-    except OutputError as error:
-        give_up_stdout()
-        tell(f"it cannot be shown: {error}")
-        return CANNOT
-    return SHOWN
+    return SHOWN if shown(lambda: _print(pools, options)) else CANNOT
 
 
 def _print(pools: list[list[Slot]], options: argparse.Namespace) -> None:

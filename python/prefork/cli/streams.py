@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 
@@ -81,3 +81,19 @@ def give_up_stdout() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def shown(write: Callable[[], object] = lambda: None) -> bool:
+    """Have it write to stdout, and all of that out. Whether it is, or nobody wants it any more; if
+    not, stderr has been told why."""
+    try:
+        with output():
+            write()
+            sys.stdout.flush()
+    except BrokenPipeError:
+        give_up_stdout()
+    except OutputError as error:
+        give_up_stdout()
+        tell(f"it cannot be shown: {error}")
+        return False
+    return True
