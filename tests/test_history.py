@@ -34,7 +34,7 @@ def whats(events):
 
 
 def history(pool, slot=0):
-    return next(worker.history for worker in pool.workers if worker.slot == slot)
+    return next((worker.history for worker in pool.workers if worker.slot == slot), ())
 
 
 # ---- in errors -----------------------------------------------------------------------------------

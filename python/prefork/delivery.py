@@ -29,7 +29,6 @@ from .errors import (
 )
 from .health import Health
 from .history import history_of, how_it_ended, last_life
-from .logs import log
 from .machine import OomKills
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class Delivery:
             try:
                 self._pool._semaphore.release()
             except Exception:  # the task has its outcome all the same
-                log(self._pool.logger, "exception", "the pool's semaphore could not be released")
+                self._pool.logger.exception("the pool's semaphore could not be released")
             task._holds_foreign = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         task._is_delivered = True
@@ -239,7 +238,7 @@ class Delivery:
 
     def _worker_up(self, event: Event) -> None:
         self.health.worker_up(event[4])
-        log(self._pool.logger, "debug", "worker %d is up in slot %d", event[4], event[3])
+        self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
         _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _, _ = event
@@ -252,7 +251,7 @@ class Delivery:
         if how in (_core.EXIT_UNASKED, _core.EXIT_OVERDUE):
             level = "warning"
         unheard = self.health.worker_exited(pid, bool(was_up))
-        log(self._pool.logger, level, "worker %d (slot %d) %s", pid, slot, what)
+        getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         if unheard and how == _core.EXIT_UNASKED and not zygote_lost:
             message = f"worker {pid} {what} before it was up"
             output = last_lines(written or b"")
@@ -265,43 +264,29 @@ class Delivery:
     def _start_failed(self, pid: int, cause: Exception) -> None:
         if self.health.start_failed(pid, cause):
             self._pool._fail_waiting()
-        log(self._pool.logger, "error",
+        self._pool.logger.error(
             "worker %d failed to start (%d in a row): %s",
             pid, self.health.failed_starts, cause.__cause__ or cause,
         )  # fmt: skip
 
     def _spawn_failed(self, event: Event) -> None:
-        log(
-            self._pool.logger,
-            "error",
-            "no worker could be forked for slot %d (errno %d); trying again",
-            event[3],
-            event[5],
+        self._pool.logger.error(
+            "no worker could be forked for slot %d (errno %d); trying again", event[3], event[5]
         )
 
     def _zygote_lost(self, event: Event) -> None:
         if event[5]:
             what = "does not answer" if event[1] else "died"
-            log(
-                self._pool.logger,
-                "error",
-                "zygote %d %s; zygote %d has taken over",
-                event[4],
-                what,
-                event[5],
+            self._pool.logger.error(
+                "zygote %d %s; zygote %d has taken over", event[4], what, event[5]
             )
             return
         self._pool._recovery.is_due = True  # or not: restart() may have been called since
         if event[4]:  # else a standby that was forked a moment ago, and died before it said its pid
-            log(self._pool.logger, "error", "zygote %d died, and there is no standby", event[4])
+            self._pool.logger.error("zygote %d died, and there is no standby", event[4])
 
     def _outsider(self, event: Event) -> None:
-        log(
-            self._pool.logger,
-            "error",
-            "worker %d wrote nonsense into the pool and is killed",
-            event[4],
-        )
+        self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
 
 
 def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> None:
@@ -327,9 +312,9 @@ def _deliver(pool: Any, stopping: threading.Event) -> None:
         pool._look()
     except BaseException:
         if not stopping.is_set():
-            log(pool.logger, "exception", "the delivery thread of %r met an error", pool)
+            pool.logger.exception("the delivery thread of %r met an error", pool)
     while pool._delivery.callbacks:
         try:
             pool._delivery.run_callbacks()
         except BaseException:
-            log(pool.logger, "exception", "the delivery thread of %r met an error", pool)
+            pool.logger.exception("the delivery thread of %r met an error", pool)

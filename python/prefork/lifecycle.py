@@ -23,7 +23,7 @@ from . import boot
 from ._core import CorePool
 from .driving import Driving
 from .errors import PoolClosed
-from .logs import log
+from .logs import Log
 from .machine import spare_descriptors
 from .options import Recycling, check_timeout
 from .task import remaining
@@ -54,7 +54,7 @@ class Lifecycle(Driving):
     ) -> None:
         super().__init__()
         self.limit = limit  #: how many workers there shall be
-        self.logger = logger
+        self.logger = Log(logger)
         self._start_method = start_method
         self._setup = setup
         self._preload = tuple(preload)
@@ -188,15 +188,14 @@ class Lifecycle(Driving):
             self._wait(self._is_over, TERM_GRACE)
         self._finish()
         if not self._end_callbacks(max(grace, 1.0)):
-            what = "a callback of %r does not end; it is left to its thread"
-            log(self.logger, "warning", what, self)
+            self.logger.warning("a callback of %r does not end; it is left to its thread", self)
 
     def restart(self) -> None:
         """A new zygote from the application as it is now. Running tasks end on the old workers,
         queued ones wait for the new. The way out for a pool that has lost its zygote and may not
         have a new one by itself. Forks from this thread; raises as `start` does, and PoolClosed."""
         self._check_open()
-        log(self.logger, "info", "%r restarts: a new zygote is forked from the application", self)
+        self.logger.info("%r restarts: a new zygote is forked from the application", self)
         self._have_zygote()
         self._recovery.start_afresh()
 

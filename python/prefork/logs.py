@@ -9,13 +9,24 @@ from typing import Any
 
 pool_logger = logging.getLogger("prefork")
 worker_logger = logging.getLogger("prefork.worker")
+pool_logger.addHandler(logging.NullHandler())
 
 
-def log(logger: Any, level: str, message: str, *args: Any) -> None:
-    """By the logger's method of that name. What it raises, as where its disk is full, is not to
+class Log:
+    """A logger as the pool uses it: what its methods raise, as where the disk is full, does not
     break what only wanted to tell."""
-    with contextlib.suppress(Exception):
-        getattr(logger, level)(message, *args)
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._logger, name)
+
+        def call(*args: Any) -> Any:
+            with contextlib.suppress(Exception):
+                return found(*args)
+
+        return call if callable(found) else found
 
 
 def _log_by_environment() -> None:

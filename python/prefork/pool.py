@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import signal as signals
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from logging import Logger
 from typing import Any, NoReturn, TypeVar
@@ -25,12 +24,10 @@ from typing import Any, NoReturn, TypeVar
 from . import boot, codec
 from .errors import PoolClosed
 from .facts import Worker, info_of, stats_of, workers_of
-from .lifecycle import Lifecycle
 from .logs import pool_logger
 from .machine import usable_cpus
 from .maps import MapIterator
 from .options import (
-    MAX_WORKERS,
     Recycling,
     check_callable,
     check_has,
@@ -39,10 +36,9 @@ from .options import (
     checked_limit,
     checked_names,
     checked_retries,
-    not_negative,
     unknown_option,
 )
-from .semaphore import Slots
+from .sizing import Sized
 from .task import Task
 from .worker import WorkerSetup
 
@@ -50,7 +46,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class TaskPool(Lifecycle):
+class TaskPool(Sized):
     """A pool of worker processes, forked from a zygote, that survives the loss of any of them.
 
     Parameters: `limit` (int): how many workers; None: what the container allows; 0: none, tasks
@@ -144,13 +140,11 @@ class TaskPool(Lifecycle):
             bool(capture_output),
             logger or pool_logger,
         )
-        self.putlocks = putlocks
+        self._have_slots(putlocks, semaphore)
         self.callbacks_propagate = checked_exceptions(callbacks_propagate)
         self.app = app
         self._timeout = timeout
         self._soft_timeout = soft_timeout
-        self._semaphore: Any = Slots(limit) if semaphore is None else semaphore
-        self._semaphore_is_ours = semaphore is None
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -264,38 +258,6 @@ class TaskPool(Lifecycle):
         if (tell or task._timeout_callback or task._wants_callbacks()) and not self._guest:
             self._serve_others()
 
-    def _take_slot(self, task: Task[Any], waits: bool) -> bool:
-        """Whether a slot was taken. A semaphore that was passed in is taken where we may wait for
-        it, and else is taken to be in the caller's hand: it is released once per task anyhow."""
-        if not self.putlocks or self.limit == 0:
-            return False
-        ours = self._semaphore_is_ours
-        if ours:
-            task._slot = []
-        if not waits or self._guest or threading.get_ident() in self._calling_back:
-            return ours and self._semaphore.take(task._slot)
-        took = False
-
-        def taken() -> bool:
-            nonlocal took
-            if ours:
-                took = bool(task._slot) or self._semaphore.take(task._slot)
-            else:
-                took = took or self._semaphore.acquire(blocking=False)
-            return took or self._closed
-
-        # A semaphore that was passed in may be released by others, who cannot wake us.
-        while not self._wait(taken, None if ours else 0.1):
-            self._check_usable()
-        return took
-
-    def _give_slot_back(self, task: Task[Any], took: bool) -> None:
-        if task._slot is not None:
-            self._semaphore.give_back(task._slot)
-            self._core.rouse()  # it may be wanted
-        elif took:
-            self._semaphore.release()
-
     def map(
         self,
         func: Callable[[T], R],
@@ -384,30 +346,6 @@ class TaskPool(Lifecycle):
         for number, task in list(self._delivery.tasks.items()):
             task._cancelled_by = self._delivery.health.error(self)
             self._core.cancel(number)
-
-    # ---- size --------------------------------------------------------------------------------
-
-    def grow(self, count: int = 1) -> None:
-        """Have `count` more workers, at once. Raises ValueError for less than 0 or too many."""
-        self._resize(self.limit + not_negative(count))
-
-    def shrink(self, count: int = 1) -> None:
-        """Have `count` fewer; busy ones end after their task. Raises ValueError for less than 0,
-        or for more than there are."""
-        self._resize(self.limit - not_negative(count))
-
-    def _resize(self, limit: int) -> None:
-        self._check_usable()
-        if not 0 <= limit <= MAX_WORKERS:
-            raise ValueError(f"a pool cannot have {limit} workers")
-        self._check_descriptors(limit - self.limit)
-        self._core.resize(limit)
-        change = limit - self.limit
-        resize = getattr(self._semaphore, "grow" if change > 0 else "shrink", None)
-        if resize is not None and change != 0:
-            resize(abs(change))
-        self._core.rouse()  # there may be a slot for somebody now
-        self.limit = limit
 
     # ---- facts -------------------------------------------------------------------------------
 

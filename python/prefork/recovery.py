@@ -25,7 +25,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .logs import log
 from .machine import thread_count
 
 MOST, WITHIN = 3, 60.0  # new zygotes, in so many seconds; one more would not live either
@@ -85,7 +84,7 @@ class Recovery:
             pool._have_zygote()
         except Exception as error:
             return f"none could be started ({error!r})"
-        log(pool.logger, "warning",
+        pool.logger.warning(
             "%r has a new zygote, %d, started by itself (at most %d in %d seconds)",
             pool, pool._core.describe()["zygote"], MOST, WITHIN,
         )  # fmt: skip
@@ -96,7 +95,7 @@ class Recovery:
         self.is_due = False
         pool._delivery.health.zygote_lost(why)
         pool._fail_waiting()
-        log(pool.logger, "error", "no new zygote is started: %s; restart() is the way out", why)
+        pool.logger.error("no new zygote is started: %s; restart() is the way out", why)
 
     def _obstacle(self, method: str) -> str:
         """Why there shall be no new zygote but by `restart()`, or ""."""

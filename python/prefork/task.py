@@ -20,7 +20,6 @@ from concurrent.futures._base import (
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import TimeoutError
-from .logs import log
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -287,7 +286,7 @@ class Task(concurrent.futures.Future[T]):
             # In the main thread that may be Ctrl-C, which is meant for the program.
             if isinstance(error, KeyboardInterrupt) and _is_main_thread():
                 raise
-            log(self._pool.logger, "exception", "a callback of %r raised; it is dropped", self)
+            self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:
         state = "done"

@@ -90,6 +90,11 @@ LOG_LINES = [
         "The traceback follows; the thread goes on.",
     ),
     LogLine(
+        "WARNING signal N tells of soft limits: what worker PID found for it, ..., is replaced",
+        "By `prefork.worker`, in the worker: an initializer or a task has put a handler of its own "
+        "where the pool's is.",
+    ),
+    LogLine(
         "ERROR on_process_exit failed in worker PID",
         "By `prefork.worker`, in the worker; it ends all the same.",
     ),

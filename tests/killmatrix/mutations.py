@@ -19,8 +19,8 @@ MUTANTS = [
     Mutant(
         "slot-not-released",
         "delivery.py",
-        "                self._pool._semaphore.release()",
-        "                if error is None:\n                    self._pool._semaphore.release()",
+        "        if task._slot:",
+        "        if task._slot and error is None:",
         "a task that fails keeps its slot",
         ("sigterm-to-itself", "raises-memoryerror"),
     ),
@@ -88,7 +88,7 @@ MUTANTS = [
     Mutant(
         "exceptions-must-pickle",
         "codec.py",
-        "pickle.dumps(error, _PROTOCOL)\n        except Exception:",
+        "pickle.dumps(error, _PROTOCOL)\n        except BaseException:",
         "pickle.dumps(error, _PROTOCOL)\n        except ZeroDivisionError:",
         "an exception that cannot be pickled ends the worker",
         ("exception-holds-a-lock", "exception-of-a-local-class", "exception-raises-in-reduce"),
@@ -158,8 +158,8 @@ MUTANTS = [
     Mutant(
         "waiting-tasks-are-not-failed",
         "pool.py",
-        "            self._core.cancel(number)\n\n    # ---- size",
-        "\n    # ---- size",
+        "            self._core.cancel(number)\n\n    # ---- facts",
+        "\n    # ---- facts",
         "tasks wait for ever when no worker can start",
         ("initializer-fails-for-good", "both-killed-with-tasks-running-and-queued"),
     ),

@@ -175,7 +175,7 @@ MUTANTS = [
     ),
     Mutant(
         "size-is-only-noted",
-        "pool.py",
+        "sizing.py",
         "        self._core.resize(limit)\n",
         "",
         "grow() makes no workers",

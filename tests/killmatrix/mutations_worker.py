@@ -50,18 +50,17 @@ MUTANTS = [
     Mutant(
         "masks-are-kept",
         "worker.py",
-        "        if signal.getsignal(_core.SOFT_SIGNAL) != present.on_soft_limit:",
+        "        _take_soft_signal(present, present.on_soft_limit)\n",
         "        if _core.SOFT_SIGNAL in signal.pthread_sigmask(signal.SIG_BLOCK, []):\n"
-        "            raise RuntimeError\n"
-        "        if signal.getsignal(_core.SOFT_SIGNAL) != present.on_soft_limit:",
+        "            raise RuntimeError\n",
         "a worker cannot live with the mask that a task has left",
         ("changes-signal-masks",),
     ),
     Mutant(
         "handlers-are-kept",
         "worker.py",
-        "            signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)\n\n\ndef _finish",
-        "            raise RuntimeError\n\n\ndef _finish",
+        "    if found != expected:\n",
+        "    if found != expected:\n        raise RuntimeError\n    if False:\n",
         "a worker cannot live without its handler of the soft signal",
         ("changes-signal-handlers",),
     ),
