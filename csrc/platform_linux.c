@@ -5,10 +5,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,43 +253,57 @@ void pf__process_prefer_oom(void)
     close(fd);
 }
 
+/* Not the C library's, whose waits end by the clock on the wall: set back by an hour, that would be
+ * an hour in which nobody drives. */
 struct pf__semaphore {
-    sem_t sem;
+    _Atomic uint32_t count, sleepers;
 };
 
 struct pf__semaphore *pf__semaphore_new(void)
 {
-    struct pf__semaphore *semaphore = malloc(sizeof *semaphore);
-    if (semaphore != NULL)
-        sem_init(&semaphore->sem, 0, 0);
-    return semaphore;
+    return calloc(1, sizeof(struct pf__semaphore));
 }
 
 void pf__semaphore_free(struct pf__semaphore *semaphore)
 {
-    if (semaphore != NULL)
-        sem_destroy(&semaphore->sem);
     free(semaphore);
 }
 
 void pf__semaphore_post(struct pf__semaphore *semaphore)
 {
-    sem_post(&semaphore->sem);
+    atomic_fetch_add(&semaphore->count, 1);
+    if (atomic_load(&semaphore->sleepers) > 0)
+        (void)syscall(SYS_futex, &semaphore->count, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static int take_one(struct pf__semaphore *semaphore)
+{
+    uint32_t count = atomic_load(&semaphore->count);
+    while (count > 0)
+        if (atomic_compare_exchange_weak(&semaphore->count, &count, count - 1))
+            return 1;
+    return 0;
 }
 
 int pf__semaphore_wait(struct pf__semaphore *semaphore, int64_t timeout)
 {
-    struct timespec until;
-    if (timeout < 0)
-        return sem_wait(&semaphore->sem);
-    clock_gettime(CLOCK_REALTIME, &until); /* what sem_timedwait counts by */
-    until.tv_sec += timeout / 1000000000;
-    until.tv_nsec += timeout % 1000000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
+    int64_t until = timeout < 0 ? 0 : pf__now() + timeout, left = 0;
+    while (!take_one(semaphore)) {
+        if (timeout >= 0 && (left = until - pf__now()) <= 0) {
+            errno = ETIMEDOUT;
+            return -1;
+        }
+        struct timespec rest = {left / 1000000000, left % 1000000000};
+        atomic_fetch_add(&semaphore->sleepers, 1);
+        long result = syscall(SYS_futex, &semaphore->count, FUTEX_WAIT_PRIVATE, 0,
+                              timeout < 0 ? NULL : &rest, NULL, 0);
+        int error = errno;
+        atomic_fetch_sub(&semaphore->sleepers, 1);
+        errno = error;
+        if (result < 0 && error == EINTR)
+            return -1;
     }
-    return sem_timedwait(&semaphore->sem, &until);
+    return 0;
 }
 
 int pf__pipe(int ends[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -25,10 +26,11 @@ LIBRARY = os.path.dirname(prefork.__file__)
 
 @contextlib.contextmanager
 def storm(interval):
-    """A handler that raises again and again, wherever in the library the main thread is."""
+    """A handler that raises again and again, wherever in the library the main thread is; but not in
+    the midst of logging, which would keep its lock for ever."""
 
     def strike(_, frame):
-        while frame is not None:
+        while frame is not None and frame.f_code.co_filename != logging.__file__:
             if frame.f_code.co_filename.startswith(LIBRARY):
                 raise Interrupt
             frame = frame.f_back
