@@ -164,14 +164,13 @@ struct pf__zygote *pf__zygotes_release(pf_pool *pool)
     return zygotes;
 }
 
-/* It ends its workers and reaps them, which nobody else would in its place: so it is given time. It
- * is unreaped, so the pid is still its. */
+/* It ends its workers and reaps them, which nobody else would in its place: so it is given time. */
 static void end(const struct pf__zygote *zygote)
 {
-    kill(zygote->pid, SIGCONT);
+    (void)pf__process_signal(zygote->watch, zygote->pid, SIGCONT);
     if (ended_within(zygote, LAST_PATIENCE))
         return;
-    kill(zygote->pid, SIGKILL);
+    (void)pf__process_signal(zygote->watch, zygote->pid, SIGKILL);
     (void)ended_within(zygote, LAST_PATIENCE);
 }
 

@@ -134,13 +134,16 @@ def test_the_log_tells_of_a_killed_worker(pool, caplog):
 
 
 def test_a_logger_of_ones_own_is_used(pool):
+    import copy
     import logging
 
     seen = []
+    functions = set()
 
     class Handler(logging.Handler):
         def emit(self, record):
             seen.append(record.getMessage())
+            functions.add(record.funcName)
 
     logger = logging.getLogger("mine")
     logger.addHandler(Handler())
@@ -149,6 +152,10 @@ def test_a_logger_of_ones_own_is_used(pool):
     pid = one.apply(pid_of_worker)
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: any(f"worker {pid}" in text for text in seen), one)
+    one.logger.warning("mine %d", 1, stack_info=False, stacklevel=1)
+    assert "mine 1" in seen
+    assert {"_worker_exited", "test_a_logger_of_ones_own_is_used"} <= functions
+    assert copy.copy(one.logger).name == "mine"
 
 
 def test_the_log_is_shown_by_an_environment_variable(tmp_path):

@@ -40,6 +40,23 @@ def test_the_descriptor_is_readable_whenever_there_is_something_to_do(pool):
     assert sorted(done) == [i * i for i in range(300)]
 
 
+def test_what_is_met_outside_of_poll_makes_it_readable(pool, gate):
+    one = pool(1, putlocks=False)
+    one.fileno()
+    held = one.apply_async(hold, (gate.path,))
+    gate.arrived(1, one)
+    done = []
+    cancelled = one.apply_async(square, (1,), error_callback=done.append)
+    cancelled.add_done_callback(done.append)
+    one.poll()
+    assert cancelled.cancel()
+    assert cancelled.done()  # it was met here
+    drive(one, lambda: done)
+    assert done[-1] is cancelled
+    gate.open()
+    drive(one, held.done)
+
+
 def test_one_task_after_the_other_by_select(pool):
     one = pool(1)
     done = []

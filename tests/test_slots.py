@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 
 import pytest
 
 import prefork
 from helpers import fail, hold, spin, square
+from prefork.semaphore import Slots
+
+
+class Alarm(Exception):
+    pass
 
 
 def test_with_putlocks_apply_async_waits_for_a_slot(pool, gate):
@@ -249,3 +256,93 @@ def test_a_semaphore_changes_by_no_negative_count(name):
     with pytest.raises(ValueError, match=f"cannot {name} by -1"):
         getattr(slots, name)(-1)
     assert slots.bound == 2
+
+
+# ---- the pool's own ------------------------------------------------------------------------------
+
+
+def free(slots):
+    """How many may be taken, by taking them."""
+    hands = []
+    while slots.take(hand := []):
+        hands.append(hand)
+    for hand in hands:
+        slots.give_back(hand)
+    return len(hands)
+
+
+def test_slots_that_are_to_go_do_so_when_they_are_given_back():
+    slots = Slots(2)
+    hands = [[], []]
+    assert [slots.take(hand) for hand in hands] == [True, True]
+    assert not slots.take([])
+    slots.shrink(1)
+    slots.give_back(hands[0])
+    slots.give_back(hands[0])  # there is nothing in it
+    assert free(slots) == 0
+    slots.give_back(hands[1])
+    assert free(slots) == 1
+    slots.grow(3)
+    assert free(slots) == 4
+    slots.shrink(4)
+    assert free(slots) == 0
+    slots.grow(1)
+    assert free(slots) == 1
+
+
+def test_slots_are_right_again_whatever_threads_did_at_once():
+    slots = Slots(3)
+    begin = threading.Barrier(4)
+
+    def take_and_give():
+        begin.wait()
+        for _ in range(3000):
+            hand = []
+            slots.take(hand)
+            slots.give_back(hand)
+
+    def resize():
+        begin.wait()
+        for _ in range(1000):
+            slots.shrink(2)
+            slots.grow(2)
+
+    threads = [threading.Thread(target=take_and_give) for _ in range(3)]
+    threads.append(threading.Thread(target=resize))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert free(slots) == 3
+
+
+def test_a_handler_that_raises_while_slots_are_given_back_loses_none():
+    def raise_alarm(*_):
+        raise Alarm
+
+    previous = signal.signal(signal.SIGVTALRM, raise_alarm)
+    try:
+        for _ in range(300):
+            slots = Slots(3)
+            hands = [[], [], []]
+            for hand in hands:
+                slots.take(hand)
+            slots.shrink(2)
+            with contextlib.suppress(Alarm):
+                signal.setitimer(signal.ITIMER_VIRTUAL, 1e-5)
+                while any(hands):
+                    for hand in hands:
+                        slots.give_back(hand)
+                while True:
+                    slots.give_back([])
+            for hand in hands:
+                slots.give_back(hand)
+            assert free(slots) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, previous)

@@ -127,6 +127,8 @@ cdef class CorePool:
         early = delivery.early.pop(task, None)
         if early is not None:
             delivery.events.append(early)
+            pf.pf_pool_rouse(self.pool)
+            pf.pf_pool_rouse_gatherer(self.pool)
 
     # Into a deque of the caller's, so that no signal handler can come between taking and keeping.
     def poll(self, timeout, uint64_t rouses, found not None):

@@ -90,16 +90,23 @@ class Delivery:
                 self._handlers[event[0]](event)
         except BaseException:
             if hand and hand[0][0] == _core.DONE:
-                task = self.tasks.get(hand[0][2], task)
-                if task is not None and task._number == hand[0][2] and not task._is_delivered:
-                    self.tasks[task._number] = task
-                    self.events.appendleft(hand[0])
+                self._put_back(hand[0], task)
             elif hand and hand[0][0] == _core.ZYGOTE_LOST:
                 self._pool._recovery.is_due = True
             raise
         interrupt, self._interrupt = self._interrupt, None
         if interrupt is not None:
             raise interrupt
+
+    def _put_back(self, event: Event, task: Task[Any] | None) -> None:
+        """The end of a task that was in hand, and the task, if the table had it then."""
+        task = self.tasks.get(event[2], task)
+        if task is not None and task._number == event[2]:
+            if task._is_delivered:
+                return
+            self.tasks[task._number] = task
+        if event[2] not in self.early and not any(other is event for other in self.events):
+            self.events.appendleft(event)
 
     def run_callbacks(self) -> int:
         """Call what is due; how many that was. Several threads may do so at a time."""
@@ -133,9 +140,9 @@ class Delivery:
         if task is None:  # another thread has submitted it, and is about to keep it
             self.early[event[2]] = event
             task = self.tasks.get(event[2])
-            if task is None or self.early.pop(event[2], None) is None:
-                return
-            del self.tasks[event[2]]
+            if task is not None and self.early.pop(event[2], None) is not None:
+                self.events.append(event)
+            return
         self._settle(task, event)
 
     def _settle(self, task: Task[Any], event: Event) -> None:

@@ -116,6 +116,8 @@ class Driving:
     def _look(self) -> None:
         if not self._finished and self._started and not self._is_copy():
             self._take(0, self._core.rouses())
+            if self._guest and self._delivery.callbacks:
+                self._core.remind()  # they are called by poll()
 
     def _wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Drive the pool until `condition()` holds; False after `timeout` seconds."""

@@ -11,6 +11,8 @@ pool_logger = logging.getLogger("prefork")
 worker_logger = logging.getLogger("prefork.worker")
 pool_logger.addHandler(logging.NullHandler())
 
+WRITING = ("debug", "info", "warning", "error", "exception", "critical", "log")
+
 
 class Log:
     """A logger as the pool uses it: what its methods raise, as where the disk is full, does not
@@ -20,13 +22,19 @@ class Log:
         self._logger = logger
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         found = getattr(self._logger, name)
+        if name not in WRITING:
+            return found
 
-        def call(*args: Any) -> Any:
+        def write(*args: Any, **options: Any) -> None:
+            if isinstance(self._logger, logging.Logger):
+                options["stacklevel"] = options.get("stacklevel", 1) + 1  # whoever called us
             with contextlib.suppress(Exception):
-                return found(*args)
+                found(*args, **options)
 
-        return call if callable(found) else found
+        return write
 
 
 def _log_by_environment() -> None:

@@ -18,8 +18,10 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._free = deque([True] * count)
+        self._gone: deque[bool] = deque()  # slots that the pool has had
+        self._due: deque[bool] = deque()  # a mark for each that is to be gone
         self._next_free = iter(self._free.popleft, None)
-        self._owed: deque[bool] = deque()  # slots that are to go when they are given back
+        self._next_gone = iter(self._gone.popleft, None)
 
     def take(self, hand: list[bool]) -> bool:
         """Whether there was one."""
@@ -33,24 +35,32 @@ class Slots:
         """Nothing if the hand is empty."""
         with contextlib.suppress(IndexError):
             self._free.extend(islice(iter(hand.pop, None), 1))
-        if self._owed:
-            self._pay()
+        if len(self._gone) != len(self._due):
+            self._balance()
 
     def grow(self, count: int) -> None:
         """Have `count` more slots."""
-        self._free.extend([True] * count)
-        self._pay()
+        for _ in range(count):
+            try:
+                self._due.popleft()
+            except IndexError:
+                self._free.append(True)
+        self._balance()
 
     def shrink(self, count: int) -> None:
         """Have `count` fewer; those in use go when they are given back."""
-        self._owed.extend([True] * count)
-        self._pay()
+        self._due.extend([True] * count)
+        self._balance()
 
-    def _pay(self) -> None:
+    def _balance(self) -> None:
+        """As many gone as are due to be, or as there are free ones. Two threads may overdo it: then
+        one of them takes back what was too much."""
         with contextlib.suppress(IndexError):
-            while self._owed:
-                self._free.popleft()
-                self._owed.popleft()
+            while over := len(self._gone) - len(self._due):
+                if over < 0:
+                    self._gone.extend(islice(self._next_free, 1))
+                else:
+                    self._free.extend(islice(self._next_gone, 1))
 
 
 class Semaphore:
