@@ -226,6 +226,7 @@ int pf_pool_kill_task(pf_pool *pool, uint64_t id, int signal)
         return pf__pool_refused();
     struct pf__job *job = pf__handles_find(&pool->jobs, id);
     int done = job != NULL && end_task(pool, &job->task, signal);
+    pf__pool_pass_on(pool);
     pf__pool_leave(pool);
     return done;
 }
@@ -249,6 +250,7 @@ int pf_pool_kill_job(pf_pool *pool, pid_t pid, int signal)
             done = end_task(pool, child->seat.held.last, signal);
         break;
     }
+    pf__pool_pass_on(pool);
     pf__pool_leave(pool);
     return done;
 }

@@ -128,6 +128,7 @@ struct pf__child *pf__pool_runner(pf_pool *pool, const struct pf__task *task);
 /* pool_poll.c */
 int pf__pool_enter(pf_pool *pool); /* 0 with the lock held, or -1 with errno */
 void pf__pool_leave(pf_pool *pool);
+void pf__pool_pass_on(pf_pool *pool); /* to who drives: what follows from claims just noted */
 int pf__pool_refused(void); /* by enter: 0 if the pool has ended, for then there is nothing to do */
 void pf__pool_turn_out(pf_pool *pool); /* when it returns nobody polls, and nobody will */
 void pf__pool_publish(pf_pool *pool);  /* carries out orders, calls sleepers */

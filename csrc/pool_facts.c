@@ -17,6 +17,12 @@ static int look(pf_pool *pool)
     return 0;
 }
 
+static void look_away(pf_pool *pool)
+{
+    pf__pool_pass_on(pool);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
 {
     if (look(pool) < 0)
@@ -32,7 +38,7 @@ int pf_pool_describe(pf_pool *pool, pf_pool_info *info)
     }
     info->queued =
         info->unfinished - (info->busy < info->unfinished ? info->busy : info->unfinished);
-    pthread_mutex_unlock(&pool->lock);
+    look_away(pool);
     return 0;
 }
 
@@ -81,7 +87,7 @@ int pf_pool_list_workers(pf_pool *pool, pf_worker_info *workers, int max)
                                  .tasks_done = child->seat.tasks_done};
         count++;
     }
-    pthread_mutex_unlock(&pool->lock);
+    look_away(pool);
     return count;
 }
 
@@ -92,7 +98,7 @@ int pf_pool_history(pf_pool *pool, uint32_t slot, pf_history *copy)
     int known = slot < pool->sup.seat_count;
     if (known)
         pf__history_copy(pf__history_of(&pool->history, slot), copy);
-    pthread_mutex_unlock(&pool->lock);
+    look_away(pool);
     errno = ERANGE;
     return known ? 0 : -1;
 }
@@ -104,6 +110,7 @@ pid_t pf_pool_find_task(pf_pool *pool, uint64_t id)
     struct pf__job *job = pf__handles_find(&pool->jobs, id);
     struct pf__child *child = job != NULL ? pf__pool_runner(pool, &job->task) : NULL;
     pid_t pid = child != NULL ? child->pid : 0;
+    pf__pool_pass_on(pool);
     pf__pool_leave(pool);
     return pid;
 }

@@ -75,6 +75,13 @@ int pf__pool_refused(void)
     return errno == ESHUTDOWN ? 0 : -1;
 }
 
+/* What follows from claims that were noted by who only wanted to know is for who drives. */
+void pf__pool_pass_on(pf_pool *pool)
+{
+    if (!atomic_load(&pool->ended) && pf__supervisor_has_orders(&pool->sup))
+        (void)pf__poll_wake(pool->poll);
+}
+
 void pf__pool_leave(pf_pool *pool)
 {
     set_timer(pool);

@@ -176,7 +176,7 @@ static void check_limit(const struct pf__seat *seat, const struct process *proce
  * needs, has done too little if the pool does not know. */
 void oracle_at_rest(void)
 {
-    MUST(!wants_worker(&pool->sup));
+    MUST(!wants_worker(&pool->sup) && !pf__supervisor_has_orders(&pool->sup));
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         struct process *process = process_of(child);

@@ -395,6 +395,13 @@ MUTANTS = [
         "the limit of a task whose claim was seen late is up late",
     ),
     Mutant(
+        "a-look-makes-work",
+        "pool_facts.c",
+        "    pf__pool_pass_on(pool);\n    pthread",
+        "    pthread",
+        "what follows from a claim that was noted by who only wanted to know is left undone",
+    ),
+    Mutant(
         "output-of-the-task-before",
         "worker_tasks.c",
         "    pf__output_begin(&worker->output);\n",

@@ -265,9 +265,10 @@ bool oracle_is_cursed(const struct process *process)
     return number_of_seq[pf__word_seq(process->page) % SEQUENCES] % 16 == 1;
 }
 
+/* Not when it is condemned or the pool is terminated, for its end may have been told by then. */
 void oracle_wrote(uint64_t number)
 {
-    truths[number].wrote = true;
+    truths[number].wrote |= !truths[number].condemned && !terminated;
 }
 
 void oracle_waited_for_space(void)
