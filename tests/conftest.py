@@ -36,7 +36,7 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     gc.collect()
     eventually(lambda: not leftovers() - children, within=10)
-    assert set(threading.enumerate()) <= names
+    eventually(lambda: set(threading.enumerate()) <= names, within=10)
     eventually(lambda: threads() <= count, within=10)
     new = {fd: what for fd, what in descriptors().items() if before.get(fd) != what}
     assert new == {}

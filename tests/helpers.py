@@ -200,6 +200,14 @@ def full(pool: Any, count: int) -> Any:
     return len(workers) == count and at_strength and workers
 
 
+def kill_zygote(pool: Any) -> None:
+    """And wait until its workers have gone with it: one of them might still begin a task."""
+    lost, workers = pool.stats["zygotes_lost"], [w.pid for w in pool.workers if w.pid]
+    os.kill(pool.stats["zygote"], signal.SIGKILL)
+    eventually(lambda: pool.stats["zygotes_lost"] > lost, pool)
+    eventually(lambda: not any(map(alive, workers)), pool)
+
+
 def kill_both_zygotes(pool: Any) -> None:
     """Zygote and standby. Neither has the time to notice the other's end, and to fork another."""
     standby = eventually(lambda: pool.stats["standby"], pool)

@@ -202,7 +202,7 @@ def test_pool_processes_stay_in_the_applications_group_and_session(pool):
 
 AS_INIT = """
     import ctypes, os, signal, sys
-    from helpers import descendants, eventually, hold, square
+    from helpers import descendants, eventually, kill_zygote, square
     from prefork import TaskPool
     assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
     mine = os.fork()  # a child of the application's own, which it has not waited for
@@ -212,8 +212,8 @@ AS_INIT = """
     pool.start()
     for lost in range(1, int(sys.argv[1]) + 1):
         eventually(lambda: pool.stats["standby"] and pool.stats["workers_alive"] == 2, pool)
-        os.kill(pool.stats["zygote"], signal.SIGKILL)
-        eventually(lambda: pool.stats["zygotes_lost"] == lost, pool)
+        kill_zygote(pool)
+        assert pool.stats["zygotes_lost"] == lost
         assert pool.map(square, range(20)) == [i * i for i in range(20)]
     eventually(lambda: pool.stats["standby"] and pool.stats["workers_alive"] == 2, pool)
     eventually(lambda: len(descendants(os.getpid())) == 5, pool)

@@ -15,6 +15,7 @@ from helpers import (
     eventually,
     full,
     hold,
+    kill_zygote,
     parent_of,
     pid_of_worker,
     pids,
@@ -81,7 +82,7 @@ def test_a_killed_standby_is_replaced(pool):
     standby = standing_by(one)
     os.kill(standby, signal.SIGKILL)
     eventually(lambda: one.stats["standby"] not in (0, standby), one)
-    os.kill(one.stats["zygote"], signal.SIGKILL)
+    kill_zygote(one)
     assert one.apply(square, (3,), {}) == 9
     assert one.stats["application_forks"] == 1
 
