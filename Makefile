@@ -18,9 +18,10 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
-        test-wakeups test-chaos test-soak test-extension-address mutants simulate fuzz test-fuzz \
-        chaos soak test-all wheel bench bench-failures killmatrix killmatrix-self failures lint \
-        cross ci clean
+        test-celery test-celery-matrix celery-better test-wakeups test-chaos test-soak \
+        test-extension-address mutants simulate fuzz test-fuzz chaos soak test-all wheel bench \
+        bench-failures bench-celery demo-celery killmatrix killmatrix-self failures lint cross ci \
+        clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,43 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
 	$(BIN)/python -m pytest tests
+
+# A venv for each release of Celery.
+CELERY ?= 5.7
+CELERIES := 5.6 5.7
+CELERY_VENV := .venv-celery-$(CELERY)
+
+.venv-celery-%/installed: $(SOURCES) tests/celery/requirements.txt | check-host
+	$(PYTHON) -m venv .venv-celery-$*
+	.venv-celery-$*/bin/python -m pip install --quiet -r tests/celery/requirements.txt 'celery==$*.*'
+	rm -rf .venv-celery-$*/sdist && cd .venv-celery-$* && bin/python -m pip download --quiet \
+	    --no-deps --no-binary celery --dest sdist \
+	    "celery==$$(bin/python -c 'import celery; print(celery.__version__)')"
+	.venv-celery-$*/bin/python -m pip install --quiet '.[celery]'
+	@touch $@
+
+test-celery: $(CELERY_VENV)/installed ## the pool under one Celery, with real workers and brokers: CELERY=5.7 TESTS= POOL=stock
+	@command -v redis-server >/dev/null || { echo "missing: Debian package redis-server"; exit 1; }
+	@test -e /usr/sbin/rabbitmq-server || { echo "missing: Debian package rabbitmq-server"; exit 1; }
+	$(CELERY_VENV)/bin/python -m pytest $(or $(TESTS),tests/celery$(if $(filter stock,$(POOL)),/better)) $(addprefix --place=,$(PLACE))
+
+# By hand: an hour. All tests of real workers in every place.
+PLACES := redis rabbitmq redis-threads rabbitmq-threads
+test-celery-matrix: ## each Celery over redis and RabbitMQ, in hub and in thread mode: counts
+	@mkdir -p build/celery-matrix
+	@failed=0; for celery in $(CELERIES); do for place in $(PLACES); do \
+	    log=build/celery-matrix/$$celery-$$place.log; \
+	    $(MAKE) test-celery CELERY=$$celery PLACE=$$place >$$log 2>&1 || failed=1; \
+	    grep -E '^(FAILED|ERROR)' $$log; \
+	    printf '%s  %-17s %s\n' $$celery $$place "$$(grep -E '^=+ .* in [0-9.]+s' $$log | tail -1)"; \
+	done; done; exit $$failed
+
+celery-better: ## what both pools say, this one and Celery's own, and the table in docs/celery.md
+	@for celery in $(CELERIES); do \
+	    KEEP_VERDICTS=1 $(MAKE) test-celery CELERY=$$celery POOL=stock; \
+	    KEEP_VERDICTS=1 $(MAKE) test-celery CELERY=$$celery TESTS=tests/celery/better; \
+	done
+	PYTHONPATH=tests/celery $(CELERY_VENV)/bin/python -m better
 
 test-hard: test-address test-thread test-crash test-wakeups mutants test-fuzz killmatrix-self \
            test-extension-address test-chaos test-soak ## all that is meant to break the pool
@@ -193,6 +231,15 @@ FAILURES = $(BIN)/python bench/failures --rivals $(RIVALS)/bin/python
 bench-failures: $(VENV)/installed $(RIVALS)/installed ## how long failures take, beside the kernel: FIGURES=
 	$(FAILURES) $(FIGURES)
 
+bench-celery: $(CELERY_VENV)/installed ## a Celery worker beside one with the stock pool: FIGURES= ROUNDS=9 TASKS=
+	@command -v redis-server >/dev/null || \
+	    { echo "missing: Debian package redis-server"; exit 1; }
+	$(CELERY_VENV)/bin/python bench/celery $(FIGURES) $(addprefix --rounds ,$(ROUNDS)) \
+	    $(addprefix --tasks ,$(TASKS))
+
+demo-celery: $(CELERY_VENV)/installed ## an application on this pool, end to end, without a server
+	$(CELERY_VENV)/bin/python examples/celery_app/demo.py
+
 # A venv of their own keeps the linters and what they need out of the tests.
 .venv-lint/installed: pyproject.toml | check-host
 	$(PYTHON) -m venv .venv-lint
@@ -204,6 +251,7 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/ruff format --check python tests bench examples tools
 	$(LINT)/mypy
 	$(LINT)/mypy bench/failures
+	$(LINT)/mypy bench/celery
 	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
 	    tests/c/simulate/*.[ch] tests/fuzz/*.[ch] bench/failures/*.c
 	$(CMAKE) -B build/lint -DPF_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
@@ -226,10 +274,11 @@ cross: $(VENV)/tools .venv-lint/installed .venv-cross/installed ## compile the c
 
 ci: ## what CI runs
 	$(MAKE) test
+	$(MAKE) test-celery
 	$(MAKE) test-hard
 	$(MAKE) lint
 	$(MAKE) cross
 	$(MAKE) wheel
 
 clean: ## remove what was built
-	rm -rf build dist $(VENV) .venv-lint .venv-cross .venv-address $(RIVALS) .venvs
+	rm -rf build dist $(VENV) .venv-lint .venv-cross .venv-address .venv-celery-* $(RIVALS) .venvs

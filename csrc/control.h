@@ -9,6 +9,7 @@ enum pf__message_type {
     PF_MESSAGE_SPAWN = 1, /* to the zygote: fork a worker; its descriptors (worker.h) */
     PF_MESSAGE_STANDBY,   /* to the zygote: fork your standby; its control socket */
     PF_MESSAGE_REAP,      /* to the zygote: the exit of `pid` is settled, its pid may be reused */
+    PF_MESSAGE_SIGNAL,    /* to the zygote: send `status` to its child `pid` */
     PF_MESSAGE_SPAWNED,   /* from it: `pid` */
     PF_MESSAGE_FAILED,    /* from it: `status` is the errno */
     PF_MESSAGE_EXITED     /* from it: `pid` ended with `status`, and is not reaped yet */

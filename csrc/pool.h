@@ -1,6 +1,7 @@
 /* What the files pool*.c and driver.c share: the pool's parts, and who does what.
  *
- *   pool.c           life and tasks: the calls of prefork.h
+ *   pool.c           life, size and end
+ *   pool_tasks.c     what a caller does with a task
  *   pool_poll.c      driving: one turn, waiting for the next, whose turn it is
  *   pool_facts.c     what the pool tells about itself
  *   pool_orders.c    carries out what the supervisor orders; gives events
@@ -49,7 +50,9 @@ struct pf__zygote {
     int control, watch; /* -1 when closed or not to be had */
     pid_t pid;          /* 0 until a standby has reported its own */
     uint32_t children;  /* workers that came from it and are not buried */
-    int64_t heard;      /* when it last said something */
+    bool up;            /* its imports are over: it has spoken, or has been reported */
+    uint32_t silence;   /* looks at what it owes since it last said something */
+    int64_t looked;     /* when the last of them was */
     pid_t *unreaped;    /* exits to acknowledge, for which its socket had no room */
     uint32_t unreaped_count, unreaped_room;
 };
@@ -99,6 +102,7 @@ struct pf_pool {
 
     pf_event *events; /* a ring of those nobody has taken yet */
     size_t event_first, event_count, event_room;
+    size_t event_known; /* of them, when the lock was last taken */
 
     int driving;                    /* somebody waits in the poll */
     int by_driver;                  /* it is the driver thread */
@@ -121,7 +125,7 @@ struct pf_pool {
     int fork_end;  /* the zygote's end of the socket in between */
 };
 
-/* pool.c */
+/* pool_tasks.c */
 /* The lock held: the task's worker, if its call is running now. */
 struct pf__child *pf__pool_runner(pf_pool *pool, const struct pf__task *task);
 
@@ -146,6 +150,8 @@ void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,
                     uint64_t value);
+/* Tells the worker that the time of its task is up: after `why` ns, or PF_INTERRUPTED. */
+void pf__child_soften(const struct pf__child *child, uint64_t seq, int64_t why);
 
 /* pool_children.c */
 struct pf__child *pf__child_new(uint32_t index);
@@ -173,6 +179,7 @@ void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget)
 
 /* pool_zygotes.c */
 static const int64_t PF_STANDBY_INTERVAL = 1000000000; /* ns between attempts at one */
+static const int64_t PF_BIRTH_LOOK = 1000000000;       /* ns between looks at a birth */
 struct pf__zygote *pf__zygote_with_role(const pf_pool *pool, enum pf__zygote_role role);
 struct pf__zygote *pf__zygote_active(const pf_pool *pool);
 void pf__zygote_activate(pf_pool *pool, struct pf__zygote *zygote);
@@ -183,7 +190,7 @@ void pf__zygote_want_standby(pf_pool *pool);
 
 /* pool_zygotes_end.c */
 void pf__zygote_died(pf_pool *pool, struct pf__zygote *zygote);
-/* It owes us a worker: 1 if it has been silent for so long that it was replaced. */
+/* It owes us a worker: 1 if it has been silent for so long that we wait for it no more. */
 int pf__zygote_is_mute(pf_pool *pool, struct pf__zygote *zygote);
 void pf__zygote_let_go(pf_pool *pool, struct pf__zygote *zygote);
 struct pf__zygote *pf__zygotes_release(pf_pool *pool); /* with the lock */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 enum { RESULTS_SIZE = 1 << 16, READ_AT_ONCE = 1 << 20 };
-enum { STATUS_PATIENCE = 1000000000, WATCH_INTERVAL = 10000000, BIRTH_LOOK = 1000000000 }; /* ns */
+enum { STATUS_PATIENCE = 1000000000, WATCH_INTERVAL = 10000000 }; /* ns */
 
 struct pf__child *pf__child_new(uint32_t index)
 {
@@ -116,7 +116,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     }
     child->zygote = zygote;
     zygote->children++;
-    pf__timer_set(&pool->timers, &child->timer, pool->sup.now + BIRTH_LOOK);
+    pf__timer_set(&pool->timers, &child->timer, pool->sup.now + PF_BIRTH_LOOK);
     return 0;
 fail:;
     int error = errno;
@@ -324,7 +324,7 @@ static int is_gone(pid_t pid)
 static void is_overdue(pf_pool *pool, struct pf__child *child)
 {
     if (!pf__zygote_is_mute(pool, child->zygote))
-        pf__timer_set(&pool->timers, &child->timer, pool->sup.now + BIRTH_LOOK);
+        pf__timer_set(&pool->timers, &child->timer, pool->sup.now + PF_BIRTH_LOOK);
 }
 
 void pf__child_timer(pf_pool *pool, struct pf__timer *timer)

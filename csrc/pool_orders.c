@@ -1,5 +1,6 @@
 /* What the supervisor orders, carried out; and the events that the caller is given. */
 #define _GNU_SOURCE
+#include "control.h"
 #include "platform.h"
 #include "pool.h"
 
@@ -156,11 +157,23 @@ static void expire(pf_pool *pool, struct pf__task *task)
         pf__supervisor_withdrawn(&pool->sup, task, PF_EXPIRED);
 }
 
-/* Whose pid is not known is not signalled: 0 would be ourselves and our family. */
+/* Whose pid is not known is not signalled: 0 would be ourselves and our family. An application that
+ * has given up the right to signal them, as daemons do, has their zygote do it. */
 static void signal_child(const struct pf__child *child, int signal)
 {
-    if (child->pid > 0)
-        (void)pf__process_signal(child->watch, child->pid, signal);
+    struct pf__message message = {.type = PF_MESSAGE_SIGNAL, .pid = child->pid, .status = signal};
+    if (child->pid <= 0 || pf__process_signal(child->watch, child->pid, signal) == 0 ||
+        errno != EPERM)
+        return;
+    if (child->zygote != NULL && child->zygote->control >= 0)
+        (void)pf__control_send(child->zygote->control, &message, NULL, 0);
+}
+
+void pf__child_soften(const struct pf__child *child, uint64_t seq, int64_t why)
+{
+    atomic_store_explicit(&child->board.segment->soft_limit, why, memory_order_relaxed);
+    atomic_store_explicit(&child->board.segment->softened, seq, memory_order_release);
+    signal_child(child, PF_SOFT_SIGNAL);
 }
 
 static void soften(pf_pool *pool, struct pf__child *child, struct pf__task *task)
@@ -170,9 +183,7 @@ static void soften(pf_pool *pool, struct pf__child *child, struct pf__task *task
     event.at = task->started;
     event.softened = ++((struct pf__job *)task)->softened;
     pf__child_note(pool, child, PF_NOTE_SOFT_LIMIT, task->id);
-    atomic_store_explicit(&child->board.segment->soft_limit, task->soft, memory_order_relaxed);
-    atomic_store_explicit(&child->board.segment->softened, task->seq, memory_order_release);
-    signal_child(child, PF_SOFT_SIGNAL);
+    pf__child_soften(child, task->seq, task->soft);
     pf__pool_event(pool, &event);
 }
 
@@ -296,6 +307,9 @@ void pf__pool_obey(pf_pool *pool)
             break;
         case PF_ORDER_SKIP:
             pf__ring_skip(&pool->ring, order.seq);
+            break;
+        case PF_ORDER_ASK_SPAWN:
+            pf__pool_event(pool, &(pf_event){.type = PF_EVENT_SPAWN_WANTED, .status = -1});
             break;
         case PF_ORDER_SPAWN:
             if (pf__child_spawn(pool, child) < 0)

@@ -66,6 +66,7 @@ int pf__pool_enter(pf_pool *pool)
         errno = ESHUTDOWN;
         return -1;
     }
+    pool->event_known = pool->event_count;
     pf__pool_tell_time(pool);
     return 0;
 }
@@ -82,8 +83,12 @@ void pf__pool_pass_on(pf_pool *pool)
         (void)pf__poll_wake(pool->poll);
 }
 
+/* Who drives, or the loop of a guest, may be asleep: a question that has just been put shall be
+ * heard. Of what a call gives else, as an end by cancel, who calls knows, and polls. */
 void pf__pool_leave(pf_pool *pool)
 {
+    if (pool->sup.asks && pool->event_count > pool->event_known)
+        (void)pf__poll_wake(pool->poll);
     set_timer(pool);
     pthread_mutex_unlock(&pool->lock);
 }
@@ -326,6 +331,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
         }
     }
     int error = errno;
+    pool->event_known = pool->event_count; /* who polls comes again; but a guest is told */
     settle_down(pool);
     if (follows && !pool->driving) /* woken to take the role, and there is no need to any more */
         pf__pool_pass_role(pool);

@@ -34,7 +34,6 @@ static struct pf__zygote *add(pf_pool *pool, enum pf__zygote_role role, int cont
     zygote->serial = ++pool->serial;
     zygote->control = control;
     zygote->watch = -1;
-    zygote->heard = pool->sup.now;
     if (fcntl(control, F_SETFL, O_NONBLOCK) < 0 ||
         pf__poll_add(pool->poll, control, PF_POLL_READ, pf__key(PF_KEY_ZYGOTE, 0, zygote->serial)) <
             0) {
@@ -163,6 +162,7 @@ static void started(pf_pool *pool, struct pf__zygote *newborn, pid_t pid)
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
 {
     pthread_mutex_lock(&pool->lock);
+    pool->event_known = pool->event_count;
     struct pf__zygote *newborn = pool->newborn;
     sigset_t mask = pool->mask;
     close(pool->fork_end);
@@ -201,6 +201,7 @@ static void standby_reported(pf_pool *pool, const struct pf__message *message)
     if (standby == NULL || standby->pid != 0 || message->type != PF_MESSAGE_SPAWNED)
         return; /* it could not be forked: its socket ends, and another is asked for */
     watch(pool, standby, message->pid);
+    standby->up = true;
     pool->counts.standby = message->pid;
 }
 
@@ -274,7 +275,8 @@ void pf__zygote_ready(pf_pool *pool, uint64_t serial, int exit_watch)
     while ((count = pf__control_receive(zygote->control, &message, fds)) >= 0) {
         while (count > 0)
             close(fds[--count]);
-        zygote->heard = pool->sup.now;
+        zygote->up = true;
+        zygote->silence = 0;
         take_message(pool, zygote, &message);
         if (zygote->control < 0)
             break;

@@ -9,8 +9,9 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int64_t MUTE_AFTER = (int64_t)5 * 1000000000; /* ns */
-static const int64_t LAST_PATIENCE = (int64_t)5 * 1000000000;
+/* Looks, a second apart, at what it owes; the latter where there is nobody to take over. */
+enum { MUTE_AFTER = 5, MUTE_ALONE = 30 };
+static const int64_t LAST_PATIENCE = (int64_t)5 * 1000000000; /* ns */
 
 static void close_ends(pf_pool *pool, struct pf__zygote *zygote)
 {
@@ -72,19 +73,50 @@ static void promote(pf_pool *pool, pf_event *event)
     event->status = standby->pid;
 }
 
-/* Stopped, swapped out, or stuck in somebody's fork handler. It is not killed, for its workers
- * would go with it: the standby takes over, and it is kept for as long as it has any. */
-int pf__zygote_is_mute(pf_pool *pool, struct pf__zygote *zygote)
+/* Counted in looks, between which what it has said is read: by the clock a zygote would be blamed
+ * for the time in which it is the application that was stopped, or a guest's loop that was busy. */
+static uint32_t silence_of(const pf_pool *pool, struct pf__zygote *zygote)
 {
-    if (pool->sup.now - zygote->heard < MUTE_AFTER || zygote->role != PF_ZYGOTE_ACTIVE ||
-        pool->counts.standby == 0)
-        return 0;
+    if (zygote->silence == 0 || pool->sup.now - zygote->looked >= PF_BIRTH_LOOK) {
+        zygote->looked = pool->sup.now;
+        zygote->silence++;
+    }
+    return zygote->silence;
+}
+
+/* One that is still starting imports for as long as that takes; unless there is another. */
+static int is_waited_for(const pf_pool *pool, const struct pf__zygote *zygote, uint32_t silence)
+{
+    if (zygote->role == PF_ZYGOTE_OLD || pool->counts.standby != 0)
+        return silence < MUTE_AFTER;
+    return !zygote->up || silence < MUTE_ALONE;
+}
+
+/* It does not answer: the standby takes over, if there is one. */
+static void replace(pf_pool *pool, struct pf__zygote *zygote)
+{
     pf_event event = {.type = PF_EVENT_ZYGOTE_LOST, .pid = zygote->pid, .outcome = 1};
+    struct pf__zygote *standby = pf__zygote_with_role(pool, PF_ZYGOTE_STANDBY);
     zygote->role = PF_ZYGOTE_OLD;
-    zygote->children++;
     pool->counts.zygotes_lost++;
+    if (standby != NULL && standby->pid == 0) { /* asked of this one, and not born yet either */
+        standby->role = PF_ZYGOTE_OLD;
+        pf__zygote_let_go(pool, standby);
+    }
     promote(pool, &event);
     pf__pool_event(pool, &event);
+}
+
+/* Stopped, swapped out, or stuck: in somebody's fork handler, or in an import while there is a
+ * newer one. What it owes others do. It is not killed while it has workers, for they would go with
+ * it. */
+int pf__zygote_is_mute(pf_pool *pool, struct pf__zygote *zygote)
+{
+    if (is_waited_for(pool, zygote, silence_of(pool, zygote)))
+        return 0;
+    zygote->children++;
+    if (zygote->role == PF_ZYGOTE_ACTIVE)
+        replace(pool, zygote);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         struct pf__child *child = (struct pf__child *)pool->seats[i];
         if (child->zygote == zygote && child->seat.state == PF_SEAT_SPAWNING &&

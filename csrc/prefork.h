@@ -21,7 +21,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PF_FOREVER (-1)
+#define PF_FOREVER     (-1)
+#define PF_INTERRUPTED (-1)
 
 /* ---- the pool, in the application ---------------------------------------------------------- */
 
@@ -37,6 +38,7 @@ typedef struct {
     uint64_t memory_limit;      /* KiB of its own above which it is killed and its task lost */
     int64_t term_grace;         /* ns between a SIGTERM and the SIGKILL that follows */
     int32_t capture_output;     /* what tasks write to descriptors 1 and 2 goes into `output` */
+    int32_t ask_to_spawn;       /* each worker is spawned by a pf_pool_permit_spawn */
 } pf_options;
 
 typedef enum {
@@ -50,7 +52,8 @@ typedef enum {
     PF_EVENT_SPAWN_FAILED,  /* status: errno of the fork; it will be tried again */
     PF_EVENT_ZYGOTE_LOST,   /* pid; status: the pid of the zygote that took over, 0 if none;
                                outcome: 1 if it did not die, but does not answer */
-    PF_EVENT_OUTSIDER       /* a worker broke the protocol and is killed: slot, pid */
+    PF_EVENT_OUTSIDER,      /* a worker broke the protocol and is killed: slot, pid */
+    PF_EVENT_SPAWN_WANTED   /* one more worker is wanted, and pf_pool_permit_spawn awaited */
 } pf_event_type;
 
 typedef enum {
@@ -194,7 +197,15 @@ int pf_pool_cancel(pf_pool *pool, uint64_t task);
 int pf_pool_kill_task(pf_pool *pool, uint64_t task, int signal);
 int pf_pool_kill_job(pf_pool *pool, pid_t pid, int signal);
 
+/* Raises PF_SOFT_SIGNAL in the running task, as if its soft limit were up
+ * (pf_worker_take_soft_limit says PF_INTERRUPTED), without an event. 1: done, 0: it does not run;
+ * -1 with errno. */
+int pf_pool_interrupt_task(pf_pool *pool, uint64_t task);
+
 int pf_pool_resize(pf_pool *pool, uint32_t workers);
+
+/* The answer to a SPAWN_WANTED: that worker may be spawned now. */
+int pf_pool_permit_spawn(pf_pool *pool);
 
 /* No more tasks from now on. */
 int pf_pool_close(pf_pool *pool);
@@ -276,9 +287,9 @@ int pf_worker_crash_log(const pf_worker *worker);
 int pf_worker_captures(const pf_worker *worker);
 
 /* The signals that a pool sends to workers whose task is over a limit. The caller handles both.
- * PF_SOFT_SIGNAL goes to the main thread, which asks pf_worker_soft_limit. PF_STACKS_SIGNAL wants
- * the stacks of all threads in the crash log, by a handler that writes them and then calls the one
- * it found in its place: ours, which says that this is done. */
+ * PF_SOFT_SIGNAL goes to the main thread, which asks pf_worker_take_soft_limit. PF_STACKS_SIGNAL
+ * wants the stacks of all threads in the crash log, by a handler that writes them and then calls
+ * the one it found in its place: ours, which says that this is done. */
 #ifdef SIGRTMAX /* signals that hardly anybody uses */
 #define PF_SOFT_SIGNAL   (SIGRTMAX - 1)
 #define PF_STACKS_SIGNAL (SIGRTMAX - 2)
@@ -288,11 +299,14 @@ int pf_worker_captures(const pf_worker *worker);
 #endif
 int pf_worker_answer_stacks_signal(void); /* 0, or -1 with errno */
 
-/* Between these two, called right around the call, a task may be interrupted. */
-void pf_worker_call_begins(pf_worker *worker);
+/* Between these two, called right around the call, a task may be interrupted. It begins with both
+ * signals unblocked in the calling thread, whatever an earlier one has left. 1 if it was
+ * interrupted before it began, in the preparation of its arguments: then PF_SOFT_SIGNAL has just
+ * been raised. */
+int pf_worker_call_begins(pf_worker *worker);
 void pf_worker_call_ends(pf_worker *worker);
-/* The soft limit (ns) that is up for the call we are in, else 0. */
-int64_t pf_worker_soft_limit(const pf_worker *worker);
+/* The soft limit (ns) that is up for the call we are in, PF_INTERRUPTED, or else 0; told once. */
+int64_t pf_worker_take_soft_limit(pf_worker *worker);
 /* Moves the limits of the call we are in by `ns`. 0, or -1 with errno ESRCH outside of one. */
 int pf_worker_extend(pf_worker *worker, int64_t ns);
 uint32_t pf_worker_slot(const pf_worker *worker);
@@ -309,6 +323,11 @@ int pf_worker_failed(pf_worker *worker, const void *data, size_t size);
  * now, wait by pf_worker_wait; -1 with errno: ESHUTDOWN when the worker shall end in good order,
  * EPIPE if the application has gone, ECHILD in a forked copy of a worker. */
 int pf_worker_claim(pf_worker *worker, pf_claim *claim);
+
+/* Between these two the calling thread has every signal blocked, but for as long as it waits: one
+ * that comes before it does ends the wait with EINTR, as one that comes later. */
+void pf_worker_hold_signals(pf_worker *worker);
+void pf_worker_release_signals(pf_worker *worker);
 
 /* Waits for something to claim. 0; -1 with errno: EINTR, EPIPE. */
 int pf_worker_wait(pf_worker *worker);

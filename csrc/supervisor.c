@@ -216,11 +216,27 @@ static struct pf__seat *seat_to_fill(const struct pf__supervisor *sup)
     return NULL;
 }
 
+static bool awaits_permit(const struct pf__supervisor *sup)
+{
+    return sup->asked && !sup->permitted;
+}
+
+void pf__supervisor_permit(struct pf__supervisor *sup)
+{
+    sup->permitted = sup->permitted || sup->asked;
+    sup->asked = false;
+}
+
 static enum pf__order_type spawn_order(struct pf__supervisor *sup, struct pf__order *order)
 {
     struct pf__seat *seat = sup->forks_wait ? NULL : seat_to_fill(sup);
-    if (seat == NULL)
+    if (seat == NULL || awaits_permit(sup))
         return PF_ORDER_NONE;
+    if (sup->asks && !sup->permitted) {
+        sup->asked = true;
+        return PF_ORDER_ASK_SPAWN;
+    }
+    sup->permitted = false;
     pf__seat_init(seat, seat->index);
     seat->state = PF_SEAT_SPAWNING;
     seat->epoch = sup->epoch;
@@ -258,5 +274,5 @@ enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__o
 bool pf__supervisor_has_orders(const struct pf__supervisor *sup)
 {
     return sup->settled.first != NULL || sup->expiring.first != NULL || sup->first_todo != NULL ||
-           can_publish(sup) || seat_to_fill(sup) != NULL;
+           can_publish(sup) || (!awaits_permit(sup) && seat_to_fill(sup) != NULL);
 }

@@ -113,6 +113,7 @@ enum pf__order_type {
     PF_ORDER_LOOK_SLOT,  /* seq: read the slot's word, call pf__supervisor_slot_seen */
     PF_ORDER_PUBLISH,    /* task, its seq set */
     PF_ORDER_SKIP,       /* seq */
+    PF_ORDER_ASK_SPAWN,  /* give the event; pf__supervisor_permit is the answer */
     PF_ORDER_SPAWN       /* seat; `spare`: it is not to claim yet */
 };
 
@@ -155,6 +156,7 @@ struct pf__supervisor {
     int64_t term_grace;
     struct pf__timer spawn_timer; /* runs while spawning is backed off */
     bool can_spawn, draining;
+    bool asks, asked, permitted;     /* before each spawn; and waits; and was answered */
     bool forks_wait;                 /* until somebody was told how a worker ended */
     bool captures;                   /* what workers write is looked at as often as their memory */
     bool slot_is_free, slot_is_held; /* what was seen of the slot at the tail */
@@ -223,6 +225,8 @@ void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int 
 void pf__supervisor_resize(struct pf__supervisor *sup, uint32_t target);
 /* How many successors such a pool forks ahead at most: seats that it needs beyond its size. */
 uint32_t pf__supervisor_ahead(uint32_t workers);
+/* The answer to an ASK_SPAWN: one more may be spawned. */
+void pf__supervisor_permit(struct pf__supervisor *sup);
 /* A new zygote: workers of an older one are retired, and replaced from it. */
 void pf__supervisor_renew(struct pf__supervisor *sup);
 

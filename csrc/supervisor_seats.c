@@ -86,6 +86,8 @@ void pf__seat_retire(struct pf__supervisor *sup, struct pf__seat *seat)
     sup->retiring++;
     pf__seat_forget_call(sup, seat);
     pf__seat_wants(sup, seat, TODO_RETIRE);
+    if (seat->state != PF_SEAT_UP && !seat->killed) /* its initializer may never return */
+        pf__timer_set(&sup->timers, &seat->timer, sup->now + PF_EXIT_PATIENCE);
 }
 
 static bool are_too_many(const struct pf__supervisor *sup)
@@ -148,6 +150,8 @@ void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
             send_signal(sup, seat);
     }
     sup->failures = 0;
+    if (seat->retiring && !seat->killed)
+        pf__timer_stop(&sup->timers, &seat->timer);
     pf__seat_is_up(sup, seat);
 }
 
@@ -244,7 +248,7 @@ void pf__seat_timer_fired(struct pf__supervisor *sup, struct pf__seat *seat)
         pf__seat_wants(sup, seat, TODO_SIGNAL);
     } else if (seat->condemned) {
         pf__seat_asked(sup, seat);
-    } else if (seat->down) {
+    } else if (seat->down || seat->retiring) {
         pf__supervisor_kill(sup, seat, sigkill);
     } else if (seat->called) { /* called and did not come: somebody else must */
         seat->deaf_nap = seat->called_nap;

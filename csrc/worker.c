@@ -126,13 +126,28 @@ int pf__worker_wait_pipes(pf_worker *worker, int for_reading)
                             {.fd = worker->channel.out}};
     if (pf__channel_wants_write(&worker->channel))
         fds[1].events = POLLOUT;
-    if (poll(fds, 2, -1) < 0)
+    if ((worker->holds_signals ? pf__poll_unmasked(fds, 2, -1, &worker->unheld)
+                               : poll(fds, 2, -1)) < 0)
         return -1;
     if (fds[1].revents & (POLLERR | POLLHUP | POLLNVAL) || fds[0].revents & POLLNVAL) {
         errno = EPIPE;
         return -1;
     }
     return pf__channel_flush(&worker->channel) < 0 ? -1 : 0;
+}
+
+void pf_worker_hold_signals(pf_worker *worker)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &worker->unheld);
+    worker->holds_signals = 1;
+}
+
+void pf_worker_release_signals(pf_worker *worker)
+{
+    worker->holds_signals = 0;
+    pthread_sigmask(SIG_SETMASK, &worker->unheld, NULL);
 }
 
 int pf__worker_say(pf_worker *worker, uint16_t type, const void *data, size_t size)

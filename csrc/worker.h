@@ -30,6 +30,8 @@ struct pf_worker {
     int delivering;   /* the page is DONE, the result not yet out */
     int down;         /* it has said that it is about to end */
     uint64_t in_call; /* the sequence of the call we are in, 0 outside */
+    int holds_signals;
+    sigset_t unheld; /* the mask while we wait, and after */
 };
 
 /* What the application sends for every worker; the descriptors come beside it, in this order. The

@@ -4,6 +4,8 @@
 #include "worker.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 
 static struct pf__segment *answering; /* of this process, for a signal handler */
 
@@ -20,9 +22,27 @@ void pf__worker_answered(void)
     atomic_store_explicit(&answering->answered, pf__word_seq(page), memory_order_release);
 }
 
-void pf_worker_call_begins(pf_worker *worker)
+/* An earlier task may have blocked them in this thread, with others that are its own business. One
+ * that comes out of that wait is late: it finds no soft limit of the call that begins. */
+static void hear_the_pool(void)
 {
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, PF_SOFT_SIGNAL);
+    sigaddset(&ours, PF_STACKS_SIGNAL);
+    pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
+}
+
+int pf_worker_call_begins(pf_worker *worker)
+{
+    hear_the_pool();
     worker->in_call = worker->seq;
+    /* The signal that came since the claim has told nobody. */
+    int up = atomic_load_explicit(&worker->board.segment->softened, memory_order_acquire) ==
+             worker->in_call;
+    if (up)
+        (void)raise(PF_SOFT_SIGNAL);
+    return up;
 }
 
 void pf_worker_call_ends(pf_worker *worker)
@@ -30,11 +50,12 @@ void pf_worker_call_ends(pf_worker *worker)
     worker->in_call = 0;
 }
 
-int64_t pf_worker_soft_limit(const pf_worker *worker)
+int64_t pf_worker_take_soft_limit(pf_worker *worker)
 {
-    const struct pf__segment *segment = worker->board.segment;
+    struct pf__segment *segment = worker->board.segment;
+    uint64_t expected = worker->in_call;
     if (pf__worker_is_copy() || worker->in_call == 0 ||
-        atomic_load_explicit(&segment->softened, memory_order_acquire) != worker->in_call)
+        !atomic_compare_exchange_strong(&segment->softened, &expected, 0))
         return 0;
     return atomic_load_explicit(&segment->soft_limit, memory_order_relaxed);
 }

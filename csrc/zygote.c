@@ -121,6 +121,13 @@ static void serve_reap(struct zygote *zygote, pid_t pid)
     }
 }
 
+static void serve_signal(const struct zygote *zygote, pid_t pid, int signal)
+{
+    for (size_t i = 0; i < zygote->count; i++)
+        if (zygote->children[i].pid == pid)
+            kill(pid, signal);
+}
+
 static int serve(struct zygote *zygote)
 {
     struct pf__message request;
@@ -142,6 +149,8 @@ static int serve(struct zygote *zygote)
         close(fds[--count]);
     if (request.type == PF_MESSAGE_REAP)
         serve_reap(zygote, request.pid);
+    else if (request.type == PF_MESSAGE_SIGNAL)
+        serve_signal(zygote, request.pid, request.status);
     return ON;
 }
 

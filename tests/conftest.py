@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 
 from command import FUNCTIONS
-from helpers import Gate, descriptors, eventually, leftovers, threads
-from prefork import TaskPool
+from helpers import Calls, Gate, descriptors, eventually, leftovers, threads
+from prefork import TaskPool, legacy
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -61,6 +62,34 @@ def pool(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., TaskPool]]:
     made.clear()
     for record in caplog.get_records("call"):  # a record keeps what it was made from
         record.args = record.exc_info = None
+
+
+@pytest.fixture
+def legacy_pool(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., legacy.TaskPool]]:
+    """Makes running pools of Celery 0.3.7, which are terminated after the test."""
+    made: list[legacy.TaskPool] = []
+
+    def make(limit: int, kind: type[legacy.TaskPool] = legacy.TaskPool, **options: Any) -> Any:
+        options.setdefault("logger", logging.getLogger("legacy"))
+        made.append(kind(limit, **options))
+        made[-1].run()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.terminate()
+    one = None
+    made.clear()
+    for record in caplog.get_records("call"):  # a record keeps what it was made from
+        record.args = record.exc_info = None
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """A note of what was called back."""
+    found = Calls()
+    yield found
+    found.entries.clear()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,11 @@ class Gate:
         self._unread = rest
         return [int(pid) for pid in found]
 
+    def is_awaited(self, within: float = 0) -> bool:
+        """Whether somebody has come whom `arrived` has not told of yet, or comes within that many
+        seconds."""
+        return bool(self._unread) or bool(select.select([self._here], [], [], within)[0])
+
     def open(self, count: int = 1) -> None:
         """Let `count` tasks go."""
         os.write(self._go, b"x" * count)
@@ -181,6 +187,32 @@ def hold_stubbornly(path: str) -> int:
 
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return hold(path)
+
+
+class UnpickledAtTheGate:
+    """An argument that a worker has only when the gate opens."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return hold, (self.path, 0)
+
+
+# ---- signal handlers -----------------------------------------------------------------------------
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises that is meant for the program."""
+
+
+def undisturbed(function: Callable[..., Any], *args: Any) -> Any:
+    """The value of a call, tried again when it is interrupted."""
+    while True:
+        try:
+            return function(*args)
+        except Interrupt:
+            continue
 
 
 # ---- pools ---------------------------------------------------------------------------------------
@@ -226,6 +258,25 @@ def ended_with_stacks(submit: Callable[[], Any]) -> Any:
         if error.stack is not None:
             break
     return error
+
+
+class Calls:
+    """What was called back, in order, and in which threads."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Any, ...]] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, name: str) -> Callable[..., None]:
+        def called(*args: Any) -> None:
+            self.threads.add(threading.get_ident())
+            self.entries.append((name, *args))
+
+        return called
+
+    def both(self) -> dict[str, list[Callable[..., None]]]:
+        """Lists for the pool of Celery 0.3.7."""
+        return {"callbacks": [self("back")], "errbacks": [self("err")]}
 
 
 # ---- tasks ---------------------------------------------------------------------------------------
@@ -297,6 +348,24 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "shrink": lambda pool: pool.shrink(),
     "restart": lambda pool: pool.restart(),
 }
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+def in_a_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    """Call it there; the thread, and where its result or error will be."""
+    found: list[Any] = []
+
+    def run() -> None:
+        try:
+            found.append(function())
+        except BaseException as error:
+            found.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, found
 
 
 # ---- scripts -------------------------------------------------------------------------------------

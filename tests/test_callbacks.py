@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -60,18 +62,25 @@ def test_accept_comes_before_the_result_and_done_last(pool, log):
     assert done == ("done", task)
 
 
-def test_a_task_is_announced_before_its_end_whoever_has_its_beginning_in_hand(pool, log, gate):
-    """One thread has taken the event of its beginning, and another applies that of its end."""
-    one = pool(1)
-    begun = one._delivery._handlers[_core.ACCEPTED]
+def in_anothers_hand(pool, kind):
+    """The thread that takes an event of this kind keeps it: what is set once it has, and what lets
+    it go on."""
+    handle = pool._delivery._handlers[kind]
     in_hand, ended = threading.Event(), threading.Event()
 
     def late(event):
         in_hand.set()
         ended.wait()
-        begun(event)
+        handle(event)
 
-    one._delivery._handlers[_core.ACCEPTED] = late
+    pool._delivery._handlers[kind] = late
+    return in_hand, ended
+
+
+def test_a_task_is_announced_before_its_end_whoever_has_its_beginning_in_hand(pool, log, gate):
+    """One thread has taken the event of its beginning, and another applies that of its end."""
+    one = pool(1)
+    in_hand, ended = in_anothers_hand(one, _core.ACCEPTED)
     task = one.apply_async(hold, (gate.path, "held"), **log.all())
     assert in_hand.wait(10)  # the delivery thread's
     gate.open()
@@ -84,15 +93,7 @@ def test_a_task_is_announced_before_its_end_whoever_has_its_beginning_in_hand(po
 def test_a_soft_limit_is_told_once_whoever_has_it_in_hand(pool, log, gate):
     """One thread has taken the event of the limit, and another applies that of the task's end."""
     one = pool(1)
-    told = one._delivery._handlers[_core.SOFT_LIMIT]
-    in_hand, ended = threading.Event(), threading.Event()
-
-    def late(event):
-        in_hand.set()
-        ended.wait()
-        told(event)
-
-    one._delivery._handlers[_core.SOFT_LIMIT] = late
+    in_hand, ended = in_anothers_hand(one, _core.SOFT_LIMIT)
     timed_out = log("timeout")
     task = one.apply_async(hold, (gate.path,), soft_timeout=0.01, timeout_callback=timed_out)
     assert in_hand.wait(10)  # the delivery thread's
@@ -379,3 +380,39 @@ def test_a_dead_workers_callbacks(pool, log):
     os.kill(task.pid, signal.SIGKILL)
     eventually(lambda: len(log.entries) == 2)
     assert log.names == ["accept", "error"]
+
+
+class Caller:
+    """Holds its task, which calls its methods."""
+
+    def __init__(self):
+        self.heard = []
+
+    def hear(self, *what):
+        self.heard.append(what)
+
+
+@pytest.mark.parametrize("target", [square, fail])
+def test_a_task_lets_go_of_its_callbacks_when_they_have_been_called(pool, target):
+    one = pool(1)
+    one.fileno()
+    caller = Caller()
+    caller.task = one.apply_async(
+        target,
+        (3,),
+        callback=caller.hear,
+        error_callback=caller.hear,
+        accept_callback=caller.hear,
+        timeout_callback=caller.hear,
+    )
+    eventually(caller.task.done, one)
+    one.poll()
+    assert len(caller.heard) == 2
+    caller.heard.clear()
+    gone = weakref.ref(caller)
+    gc.disable()
+    try:
+        del caller
+        assert gone() is None
+    finally:
+        gc.enable()

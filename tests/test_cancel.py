@@ -1,15 +1,17 @@
-"""Tasks that are cancelled, flushed and terminated."""
+"""Tasks that are cancelled, flushed, terminated and interrupted."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
 import signal
+import time
 
 import pytest
 
 import prefork
-from helpers import alive, eventually, hold, pid_of_worker, square
+from helpers import alive, eventually, hold, pid_of_worker, spin, square
+from prefork import SoftTimeLimitExceeded
 
 
 def test_a_queued_task_is_cancelled(pool, gate):
@@ -125,3 +127,49 @@ def test_terminate_job_refuses_a_signal_that_does_not_end_a_worker(pool, gate):
             task.terminate(number)
     gate.open()
     assert task.get() == 1
+
+
+# ---- interrupting --------------------------------------------------------------------------------
+
+
+def hold_until_told(path):
+    try:
+        hold(path)
+    except SoftTimeLimitExceeded as error:
+        return os.getpid(), str(error), error.limit
+
+
+def interrupted(one, task):
+    eventually(task.interrupt, one)
+    return task
+
+
+def test_a_running_task_is_interrupted_and_no_other(pool, gate):
+    one = pool(1)
+    task = one.apply_async(hold_until_told, (gate.path,))
+    waiting = one.apply_async(square, (6,), waitforslot=False)
+    (pid,) = gate.arrived()
+    assert not waiting.interrupt()
+    assert task.interrupt()
+    assert task.get() == (pid, "the task was interrupted", None)
+    assert not task.interrupt()
+    assert waiting.get() == 36
+    with pytest.raises(SoftTimeLimitExceeded):  # and its worker lives on
+        interrupted(one, one.apply_async(spin)).get()
+    assert one.apply(pid_of_worker) == pid
+
+
+def test_an_interruption_never_hits_the_next_task(pool):
+    one = pool(1)
+    ends = {True: 0, False: 0}
+    for i in range(300):
+        task = one.apply_async(time.sleep, (i % 3 * 0.0005,))
+        following = one.apply_async(square, (i,), waitforslot=False)
+        time.sleep(0.0004)  # not to wait for anything: so that some have ended, and some have not
+        told = task.interrupt()
+        ends[told] += 1
+        error = task.exception()
+        assert error is None or (told and type(error) is SoftTimeLimitExceeded)
+        assert following.get() == i * i
+    assert min(ends.values()) > 0
+    assert one.stats["workers_exited"] == 0

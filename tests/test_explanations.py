@@ -1,6 +1,7 @@
 """What the error of a lost task says: the facts, the stack, memory and limits."""
 
 import ctypes
+import math
 import os
 import resource
 import signal
@@ -8,7 +9,8 @@ import signal
 import pytest
 
 import prefork
-from helpers import memory_group, run_script, square
+from helpers import eventually, exit_now, memory_group, run_script, square
+from prefork import machine
 from prefork.errors import WorkerEnd, lost_error, readable_stack
 from prefork.machine import OomKills
 
@@ -83,7 +85,8 @@ def write_events(root, count, where="sys/fs/cgroup/memory.events", text="low 0\n
         (None, "proc/vmstat"),
     ],
 )
-def test_each_kill_by_the_kernel_is_claimed_once(tmp_path, groups, where):
+def test_each_kill_by_the_kernel_is_claimed_once(tmp_path, monkeypatch, groups, where):
+    monkeypatch.setattr(machine, "OOM_KILL_LASTS", math.inf)
     (tmp_path / "proc/self").mkdir(parents=True)
     if groups is not None:
         (tmp_path / "proc/self/cgroup").write_text(groups)
@@ -94,11 +97,41 @@ def test_each_kill_by_the_kernel_is_claimed_once(tmp_path, groups, where):
     assert [kills.claim() for _ in range(4)] == [True, True, False, False]
 
 
+def test_a_kill_that_nobody_claims_is_forgotten(tmp_path, monkeypatch):
+    """It was of a program that a task had started, say."""
+    now = [100.0]
+    monkeypatch.setattr(machine, "monotonic", lambda: now[0])
+    write_events(tmp_path, 5, "proc/vmstat")
+    kills = OomKills(tmp_path)
+    write_events(tmp_path, 7, "proc/vmstat")
+    kills.look()
+    now[0] += 0.9
+    assert kills.claim()
+    now[0] += 0.2
+    assert not kills.claim()
+    write_events(tmp_path, 8, "proc/vmstat")
+    assert [kills.claim() for _ in range(2)] == [True, False]
+
+
+def test_a_pool_looks_for_kills_whenever_a_worker_goes(pool, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(machine, "monotonic", lambda: now[0])
+    write_events(tmp_path, 5, "proc/vmstat")
+    one = pool(1)
+    one._delivery._oom_kills = OomKills(tmp_path)
+    write_events(tmp_path, 6, "proc/vmstat")
+    assert type(one.apply_async(exit_now, (3,)).exception()) is prefork.WorkerExited
+    eventually(lambda: one._delivery._oom_kills._unclaimed == 1, one)
+    now[0] += 15
+    assert type(one.apply_async(allocate_and_die, (1,)).exception()) is prefork.WorkerKilled
+
+
 def test_without_any_counter_nothing_is_out_of_memory(tmp_path):
     assert not OomKills(tmp_path).claim()
 
 
-def test_a_sigkill_that_the_kernel_counted_is_out_of_memory(pool, tmp_path):
+def test_a_sigkill_that_the_kernel_counted_is_out_of_memory(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "OOM_KILL_LASTS", math.inf)
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/\n")
     write_events(tmp_path, 0)

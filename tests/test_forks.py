@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import warnings
 
 import pytest
 
-from helpers import CALLS, hold, run_script, square
+from helpers import CALLS, eventually, hold, run_script, square
 from prefork import TaskPool
 
 
@@ -132,3 +133,35 @@ def test_a_process_of_multiprocessing_beside_the_pool(pool):
     assert process.exitcode == 0
     process.close()
     assert one.apply(square, (3,)) == 9
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_child_that_returns_from_a_callback_ends_and_calls_no_other(pool, gate, tmp_path):
+    one = pool(1, putlocks=False)
+    called = tmp_path / "called"
+    children = []
+
+    def fork(_):
+        one._delivery.callbacks.append((note_callback, ()))
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+
+    def note_callback(*_):
+        with called.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    task = one.apply_async(hold, (gate.path,), callback=fork)
+    task.add_done_callback(note_callback)
+    gate.open()
+    eventually(lambda: children)
+    (child,) = children
+    try:
+        _, status = eventually(lambda: (found := os.waitpid(child, os.WNOHANG))[0] and found)
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    assert os.waitstatus_to_exitcode(status) == 0
+    one.stop()
+    assert called.read_text().split() == [str(os.getpid())] * 2

@@ -112,6 +112,7 @@ def test_ctrl_c_out_of_a_callback_comes_out_of_poll_and_skips_no_done_callback(p
     task.add_done_callback(seen.append)
     with pytest.raises(KeyboardInterrupt):
         drive(one, lambda: False)
+    one.poll()
     assert seen == [task, task]
     assert one.apply(square, (3,)) == 9
 
@@ -247,3 +248,29 @@ def test_a_pool_that_ends_takes_its_leave_of_the_loop(pool):
     assert loop.readers == {}
     with pytest.raises(prefork.PoolClosed):
         one.fileno()
+
+
+class Forgetful:
+    """A loop that forgets its readers when it is reset, as kombu's hub does."""
+
+    def __init__(self):
+        self.readers = {}
+        self.removed = []
+
+    def add_reader(self, fd, callback):
+        self.readers[fd] = callback
+
+    def remove_reader(self, fd):
+        self.removed.append(fd)
+
+
+def test_a_pool_registers_again_with_a_loop_that_was_reset(pool):
+    one = pool(1)
+    loop = Forgetful()
+    for _ in range(3):
+        loop.readers.clear()
+        one.register_with_event_loop(loop)
+        assert loop.readers == {one.fileno(): one.poll}
+    fd = one.fileno()
+    one.terminate()
+    assert loop.removed == [fd]

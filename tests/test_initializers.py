@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
+import sys
 import threading
 import traceback
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import prefork
-from helpers import eventually, full, hold, kill_self, pid_of_worker, pids, square
+from helpers import eventually, full, hold, kill_self, pid_of_worker, pids, spin, square
 from prefork import _core
 
 
@@ -28,6 +30,42 @@ def test_an_initializer_that_always_fails_fails_the_waiting_tasks(pool):
     assert not one.did_start_ok()
     with pytest.raises(prefork.InitializerError):
         one.apply_async(square, (1,))
+
+
+class WithoutRepr(Exception):
+    def __repr__(self):
+        raise ValueError("no repr")
+
+    __str__ = __repr__
+
+
+class WithoutCause(Exception):
+    @property
+    def __cause__(self):
+        raise RuntimeError("no cause")
+
+
+class ExitsWhenDecoded(Exception):
+    def __reduce__(self):
+        return sys.exit, (4,)
+
+
+def raises(kind):
+    raise kind()
+
+
+@pytest.mark.parametrize("kind", [WithoutRepr, WithoutCause, ExitsWhenDecoded])
+def test_an_initializer_may_raise_what_cannot_be_shown_nor_decoded(pool, kind):
+    """Whoever waits is told, in whatever way."""
+    one = pool(1, initializer=raises, initargs=(kind,), putlocks=False)
+    heard = []
+    task = one.apply_async(square, (1,), error_callback=heard.append)
+    assert concurrent.futures.wait([task], 30).done == {task}
+    assert type(task.exception()) is prefork.InitializerError
+    eventually(lambda: heard)
+    assert heard == [task.exception()]
+    with pytest.raises(prefork.InitializerError, match="no worker can start"):
+        one.apply(square, (1,))
 
 
 def exits(*_):
@@ -181,3 +219,10 @@ def test_tasks_outlast_a_short_outage(pool, tmp_path):
     flag.unlink()
     assert [task.get() for task in tasks] == [i * i for i in range(10)]
     assert one.did_start_ok()
+
+
+def test_an_initializer_that_never_returns_does_not_keep_an_idle_pool_from_its_end(pool):
+    one = pool(2, initializer=spin)
+    eventually(lambda: [w.state for w in one.workers] == ["starting"] * 2, one)
+    one.stop()
+    assert one.state == "stopped"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -13,13 +14,8 @@ import threading
 import pytest
 
 import prefork
-from helpers import eventually, hold, kill_both_zygotes, square
+from helpers import Interrupt, asleep, eventually, hold, kill_both_zygotes, square, undisturbed
 from prefork import recovery
-
-
-class Interrupt(BaseException):
-    pass
-
 
 LIBRARY = os.path.dirname(prefork.__file__)
 
@@ -44,13 +40,24 @@ def storm(interval):
         signal.signal(signal.SIGVTALRM, previous)
 
 
-def undisturbed(function):
-    """The value of a call, tried again when it is interrupted."""
-    while True:
-        try:
-            return function()
-        except Interrupt:
-            continue
+def test_a_signal_just_before_a_wait_is_not_left_until_its_end(pool, gate):
+    """interrupt_main() is like that: the handler is due, and no call was interrupted."""
+    one = pool(1)
+    task = one.apply_async(hold, (gate.path, 7))
+    gate.arrived()
+    previous = signal.signal(signal.SIGUSR2, lambda *_: gate.open())
+
+    def strike():
+        eventually(lambda: asleep(os.getpid()))
+        _thread.interrupt_main(signal.SIGUSR2)
+
+    striking = threading.Thread(target=strike)
+    striking.start()
+    try:
+        assert task.result(30) == 7
+    finally:
+        striking.join()
+        signal.signal(signal.SIGUSR2, previous)
 
 
 @pytest.mark.parametrize("guest", [False, True])
@@ -284,3 +291,24 @@ def test_a_handler_that_raises_anywhere_leaves_no_slot_and_no_task_behind(pool, 
     assert [task.done() or bool(task.get()) for task in held] == [True, True]
     delivery = one._delivery
     assert not (delivery.tasks or delivery.early or delivery.events or delivery.callbacks)
+    assert not delivery._hand
+
+
+@pytest.mark.parametrize("passed_in", [False, True])
+@pytest.mark.parametrize("name", ["grow", "shrink"])
+def test_a_handler_that_raises_anywhere_leaves_as_many_slots_as_workers(pool, name, passed_in):
+    one = pool(2, semaphore=prefork.Semaphore(2) if passed_in else None)
+
+    def agreed():
+        slots = one._semaphore.bound if passed_in else len(one._semaphore._free)
+        counts = (one.limit, one._core.describe()["target"], slots)
+        assert len(set(counts)) == 1, counts
+        return one.limit
+
+    line, found = 1, set()
+    while raised_at(line, getattr(one, name)):
+        found.add(agreed())
+        one._resize(2 - one.limit)
+        line += 1
+    assert line > 5 and 2 in found
+    assert agreed() == (3 if name == "grow" else 1)

@@ -1,5 +1,6 @@
 """Limits: soft and hard, of the pool and of a task, and the time in the queue."""
 
+import functools
 import logging
 import os
 import signal
@@ -9,7 +10,17 @@ import time
 import pytest
 
 import prefork
-from helpers import alive, asleep, ended_with_stacks, eventually, hold, pid_of_worker, square
+from helpers import (
+    UnpickledAtTheGate,
+    alive,
+    asleep,
+    ended_with_stacks,
+    eventually,
+    hold,
+    note,
+    pid_of_worker,
+    square,
+)
 from prefork import SoftTimeLimitExceeded, _core
 
 
@@ -23,6 +34,14 @@ def tidy_up(limit):
         spin()
     except SoftTimeLimitExceeded as error:
         return error.limit
+
+
+def spin_with(argument):
+    spin()
+
+
+def note_only(path, message, limit):
+    note(path, message)
 
 
 def end_on_soft_limit():
@@ -60,13 +79,16 @@ def lines_of(path):
 
 def hold_the_soft_signal_back(path):
     signal.pthread_sigmask(signal.SIG_BLOCK, [_core.SOFT_SIGNAL])
-    return hold(path)
+    return [hold(path), _core.SOFT_SIGNAL in signal.sigpending()]
 
 
-def let_the_soft_signal_in():
-    pending = _core.SOFT_SIGNAL in signal.sigpending()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [_core.SOFT_SIGNAL])
-    return [os.getpid(), pending]
+def block_all_signals():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    return os.getpid()
+
+
+def blocked_signals():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def extend(path, seconds):
@@ -94,8 +116,36 @@ def task_of_a_forked_child():
 # ---- soft ----------------------------------------------------------------------------------------
 
 
-def test_the_soft_limit_is_raised_inside_the_task(pool):
-    assert pool(1).apply_async(tidy_up, (0,), soft_timeout=0.1).get() == 0.1
+@pytest.mark.parametrize("limit", [0.1, 0.3, 0.57])
+def test_the_soft_limit_is_raised_inside_the_task(pool, limit):
+    assert pool(1).apply_async(tidy_up, (0,), soft_timeout=limit).get() == limit
+
+
+def test_a_limit_that_is_up_before_the_call_begins_is_raised_as_it_begins(pool, gate):
+    """The worker has the task, but is still at its arguments."""
+    told = threading.Event()
+    one = pool(1)
+    task = one.apply_async(
+        spin_with,
+        (UnpickledAtTheGate(gate.path),),
+        soft_timeout=0.001,
+        timeout_callback=lambda *_: told.set(),
+    )
+    eventually(told.is_set, one)
+    gate.open()
+    with pytest.raises(SoftTimeLimitExceeded):
+        task.get()
+
+
+def test_a_limit_that_is_up_before_the_call_begins_is_told_once(pool, gate, tmp_path):
+    path = tmp_path / "told"
+    one = pool(1, soft_timeout_error=functools.partial(note_only, str(path)))
+    task = one.apply_async(type, (UnpickledAtTheGate(gate.path),))
+    gate.arrived()
+    assert task.interrupt()
+    gate.open()
+    assert task.get() is int
+    assert path.read_text() == "the task was interrupted\n"
 
 
 def test_a_task_that_does_not_catch_it_fails_with_it(pool):
@@ -160,8 +210,24 @@ def test_a_signal_that_comes_after_its_task_is_ignored_by_the_next(pool, gate):
     (pid,) = gate.arrived()
     eventually(told.is_set, one)
     gate.open()
-    assert slow.get() == pid
-    assert one.apply(let_the_soft_signal_in) == [pid, True]
+    assert slow.get() == [pid, True]
+    assert one.map(square, range(100)) == [i * i for i in range(100)]
+    assert one.apply(pid_of_worker) == pid
+
+
+def test_a_task_that_blocks_signals_takes_nobody_elses_limits(pool):
+    one = pool(1)
+    pid = one.apply(block_all_signals)
+    assert type(one.apply_async(spin, soft_timeout=0.1).exception()) is SoftTimeLimitExceeded
+    pool_signals = {_core.SOFT_SIGNAL, _core.STACKS_SIGNAL}
+    blocked = one.apply(blocked_signals)
+    assert signal.SIGTERM in blocked
+    assert not blocked & pool_signals
+    assert one.apply(block_all_signals) == pid
+    error = ended_with_stacks(
+        lambda: one.apply(block_all_signals) and one.apply_async(spin_in_threads, timeout=0.3)
+    )
+    assert "in spin_in_threads" in error.stack
 
 
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
+import signal
 import sys
 import threading
 
@@ -151,9 +154,64 @@ def test_map_raises_what_the_input_raises(pool):
     assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
+@pytest.mark.parametrize("chunksize", [1, 3, 8])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_an_item_that_cannot_be_pickled_fails_alone(pool, name, chunksize):
+    items = [0, 1, 2, threading.Lock(), 4, threading.Lock(), 6, 7]
+    seen = outcomes(getattr(pool(2), name)(copy.copy, iter(items), chunksize))
+    failed = [at for at, one in enumerate(seen) if isinstance(one, TypeError)]
+    if name == "imap":
+        assert failed == [3, 5]
+    assert all("cannot pickle" in str(seen[at]) for at in failed)
+    results = [one for one in seen if not isinstance(one, TypeError)]
+    assert (sorted(results), len(seen)) == ([0, 1, 2, 4, 6, 7], 8)
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_of_items_that_cannot_be_pickled_no_more_are_pulled_than_of_others(pool, name, chunksize):
+    one = pool(1)
+    pulled = 0
+
+    def source():
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield threading.Lock()
+
+    results = getattr(one, name)(copy.copy, source(), chunksize)
+    for taken in range(100):
+        assert pulled <= taken + 64 * chunksize
+        with pytest.raises(TypeError, match="cannot pickle"):
+            next(results)
+    assert one.stats["tasks_submitted"] == 0
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_what_the_input_raises_after_an_item_that_cannot_be_pickled_ends_it(pool, chunksize):
+    def source():
+        yield from (1, threading.Lock(), 3)
+        raise Broken
+
+    seen = outcomes(pool(1).imap(square, source(), chunksize))
+    assert [type(one) for one in seen] == [int, TypeError, int, Broken]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_a_function_that_cannot_be_pickled_ends_the_input(pool, chunksize):
+    (error,) = outcomes(pool(1).imap(lambda x: x, range(9), chunksize))
+    assert "pickle" in str(error)
+
+
 @pytest.mark.parametrize("chunksize", [0, -1])
 def test_a_chunk_of_nothing_is_refused(pool, chunksize):
     with pytest.raises(ValueError, match="chunksize"):
+        pool(1).map(square, [1], chunksize)
+
+
+@pytest.mark.parametrize("chunksize", [1.5, "2", None])
+def test_a_chunksize_that_is_no_integer_is_an_error_that_names_it(pool, chunksize):
+    with pytest.raises(TypeError, match="chunksize must be an integer"):
         pool(1).map(square, [1], chunksize)
 
 
@@ -265,6 +323,94 @@ def test_what_cannot_be_brought_here_fails_one_item_of_its_chunk(pool, target, k
     seen = outcomes(pool(1).imap(target, range(6), 6))
     assert isinstance(seen.pop(3), kind)
     assert seen == [0, 1, 2, 4, 5]
+
+
+class Breaks(Exception):
+    """A value, or an exception, whose unpickling raises, if not in the process that made it."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __reduce__(self):
+        return break_elsewhere, (os.getpid(), self.how)
+
+
+def break_elsewhere(pid, how):
+    if os.getpid() != pid:
+        raise how("while unpickling")
+    return how
+
+
+def give_on_three(x, how):
+    return Breaks(how) if x == 3 else [x, {"square": x * x}]
+
+
+def raise_on_three(x, how):
+    if x == 3:
+        raise Breaks(how)
+    return [x, {"square": x * x}]
+
+
+@pytest.mark.parametrize("chunksize", [1, 6])
+@pytest.mark.parametrize("how", [KeyError, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        (give_on_three, "the result of give_on_three"),
+        (raise_on_three, "what raise_on_three raised"),
+    ],
+)
+def test_what_does_not_unpickle_fails_one_item(pool, target, what, how, chunksize):
+    one = pool(1)
+    call = functools.partial(target, how=how)
+    seen = outcomes(one.imap(call, range(6), chunksize))
+    error = seen.pop(3)
+    if how is KeyError and target is raise_on_three:
+        assert isinstance(error, prefork.RemoteError)  # which says what it was in the worker
+    else:
+        assert isinstance(error, TypeError)
+        assert what in str(error)
+        assert "while unpickling" in str(error)
+    assert seen == [[x, {"square": x * x}] for x in (0, 1, 2, 4, 5)]
+
+
+class Interrupts:
+    """A result at whose unpickling Ctrl-C is pressed, the first time."""
+
+    def __reduce__(self):
+        return press, ()
+
+
+pressed = []
+
+
+def press():
+    if not pressed:
+        pressed.append(True)
+        signal.raise_signal(signal.SIGINT)
+    return "whole"
+
+
+def interrupt_on_one(x):
+    return Interrupts() if x == 1 else x
+
+
+@pytest.mark.parametrize("chunksize", [1, 3])
+def test_ctrl_c_while_an_item_is_unpickled_is_the_programs(pool, chunksize):
+    pressed.clear()
+    results = pool(1).imap(interrupt_on_one, range(3), chunksize)
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        while True:
+            seen.append(next(results))
+    assert seen + list(results) == [0, "whole", 2]
+
+
+@pytest.mark.parametrize(
+    "value", [None, 1 << 99, "\ud800", (1.5, b"x", bytearray(b"y"), {3j} - {3j})]
+)
+def test_plain_data_of_a_chunk_comes_as_it_was(pool, value):
+    assert pool(1).map(copy.copy, [value] * 3, 3) == [value] * 3
 
 
 def test_errors_of_a_chunk_name_the_function(pool):

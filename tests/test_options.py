@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import threading
 
 import pytest
 
 from helpers import eventually, full, hold, lines, note, pid_of_worker, square
-from prefork import TaskPool
+from prefork import Semaphore, TaskPool
 
 
 def test_the_default_size_is_what_the_machine_allows(pool):
@@ -43,6 +44,10 @@ def test_the_default_size_is_what_the_machine_allows(pool):
         ({"logger": "x"}, TypeError),
         ({"preload": "json"}, TypeError),
         ({"start_method": "spawn"}, ValueError),
+        ({"start_method": "fork", "forking_enable": False}, ValueError),
+        ({"capture_output": "no"}, TypeError),
+        ({"capture_output": 1}, TypeError),
+        ({"putlocks": "no"}, TypeError),
     ],
 )
 def test_nonsense_is_refused_at_once(options, error):
@@ -64,11 +69,36 @@ def test_an_unknown_option_is_an_error_that_names_the_nearest(wrong, right):
         TaskPool(1, **{wrong: 1})
 
 
+@pytest.mark.parametrize("name", ["timeout", "soft_timeout", "max_age_per_child"])
+def test_seconds_that_are_no_number_are_an_error_that_names_the_option(name):
+    with pytest.raises(TypeError, match=f"{name} must be a number of seconds, not '1'"):
+        TaskPool(1, **{name: "1"})
+
+
+@pytest.mark.parametrize("name", ["timeout", "soft_timeout", "queue_timeout"])
+def test_seconds_of_a_task_that_are_no_number_are_an_error_that_names_the_option(pool, name):
+    with pytest.raises(TypeError, match=f"{name} must be a number of seconds, not '1'"):
+        pool(1).apply_async(square, (1,), **{name: "1"})
+
+
+def test_kwargs_must_be_a_mapping(pool):
+    one = pool(1)
+    for kwargs in ([("x", 3)], 5, ""):
+        for name in ("apply", "apply_async"):
+            with pytest.raises(TypeError, match="kwargs must be a mapping"):
+                getattr(one, name)(square, (), kwargs)
+    assert one.stats["tasks_submitted"] == 0
+    assert one.apply(square, (), collections.OrderedDict(x=3)) == 9
+
+
 @pytest.mark.parametrize("timeout", [0, -1, float("nan")])
 def test_a_limit_of_a_task_that_is_none_is_refused(pool, timeout):
     one = pool(1)
     with pytest.raises(ValueError, match="timeout must be positive"):
         one.apply_async(square, (1,), timeout=timeout)
+    for name in ("map", "imap", "imap_unordered", "starmap"):
+        with pytest.raises(ValueError, match="timeout must be positive"):
+            getattr(one, name)(square, [], timeout=timeout)
     assert one.stats["tasks_submitted"] == 0
 
 
@@ -156,3 +186,25 @@ def test_a_worker_does_exactly_its_share_and_nothing_is_lost(pool, share):
     assert sorted(counts, reverse=True)[: 42 // share - 1] == [share] * (42 // share - 1)
     eventually(lambda: full(one, 2), one)
     assert one.stats["application_forks"] == 1
+
+
+WAITS = {
+    "get": lambda one, timeout: one.apply_async(abs, (-1,)).get(timeout),
+    "wait": lambda one, timeout: one.apply_async(abs, (-1,)).wait(timeout),
+    "imap": lambda one, timeout: one.imap(abs, [-1]).next(timeout),
+    "imap_unordered": lambda one, timeout: one.imap_unordered(abs, [-1]).next(timeout),
+    "acquire": lambda _, timeout: Semaphore(1).acquire(timeout=timeout),
+    "poll": lambda one, timeout: bool(one.apply_async(abs, (-1,))) and one.poll(timeout) >= 0,
+    "join": lambda one, timeout: one.close() or one.join(timeout),
+    "stop": lambda one, timeout: one.stop(timeout) or 1,
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_timeout_may_be_of_any_length_but_not_nan(pool, name):
+    one = pool(1, putlocks=False)
+    with pytest.raises(ValueError, match="nan"):
+        WAITS[name](one, float("nan"))
+    for timeout in () if name in ("join", "stop") else (1e300,):
+        assert WAITS[name](one, timeout) == 1
+    assert WAITS[name](one, float("inf")) == 1

@@ -22,6 +22,7 @@ from helpers import (
     square,
 )
 from prefork import boot, recovery
+from prefork.health import Health
 
 
 def has_lost_both(pool):
@@ -96,6 +97,27 @@ def test_an_idle_pool_has_a_new_zygote_for_the_next_task(pool):
     lose_both(one)
     assert one.apply(square, (2,)) == 4
     assert one.stats["application_forks"] == 2
+
+
+def test_an_error_that_is_asked_for_while_another_thread_restarts_has_its_reason():
+    class Restarted(Health):
+        """At the first look at it there is a new zygote already."""
+
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            if name in ("zygote_missing", "_cause") and found:
+                super().__setattr__(name, type(found)() if name == "zygote_missing" else None)
+            return found
+
+    health = Restarted()
+    health.zygote_lost("the reason")
+    assert "the reason. Call" in str(health.error("it"))
+    for _ in range(3):
+        health.start_failed(1, OSError("the cause"))
+    error = health.error("it")
+    assert "the cause" in str(error)
+    assert isinstance(error.__cause__, OSError)
+    assert health.error("it") is None
 
 
 def test_another_pools_driver_is_no_second_thread(pool):

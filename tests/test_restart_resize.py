@@ -73,6 +73,13 @@ def test_restarts_of_many_threads_come_one_after_the_other(pool, method):
     assert one.apply(square, (3,)) == 9
 
 
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_restart_says_so_of_either_start_method(pool, caplog, method):
+    with caplog.at_level("INFO", "prefork"):
+        pool(1, start_method=method).restart()
+    assert "restarts: a new zygote is started from the application" in caplog.text
+
+
 def test_restart_of_a_closed_pool_is_refused(pool):
     one = pool(1)
     one.stop()

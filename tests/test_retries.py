@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,7 @@ def test_the_default_is_at_most_once(pool, tmp_path):
     calls = tmp_path / "calls"
     one = pool(1)
     assert type(one.apply_async(die_at_first, (str(calls), 1)).exception()) is prefork.WorkerKilled
-    assert (
-        type(one.apply_async(die_at_first, (str(calls), 99), retries=5).exception())
-        is prefork.WorkerKilled
-    )  # retries alone say nothing
-    assert len(calls.read_bytes()) == 2
+    assert len(calls.read_bytes()) == 1
 
 
 def test_what_a_task_raises_is_no_loss(pool, tmp_path):
@@ -104,10 +101,39 @@ def test_it_survives_its_zygote(pool, gate):
     assert task.get() == 7
 
 
+@pytest.mark.parametrize("how", ["cancel", "flush", "terminate"])
+def test_one_that_waits_for_its_next_call_counts_as_not_begun(pool, tmp_path, how):
+    calls = tmp_path / "calls"
+    allowed, one = threading.Event(), None
+
+    def before_spawn():
+        if one is not None:
+            allowed.wait()
+
+    one = pool(1, before_spawn=before_spawn)
+    task = one.apply_async(die_at_first, (str(calls), 1), on_lost="retry")
+    eventually(lambda: one.stats["workers_exited"] == 1 and one.stats["tasks_queued"] == 1, one)
+    assert len(calls.read_bytes()) == 1
+    if how == "cancel":
+        assert task.cancel()
+    elif how == "flush":
+        assert one.flush() == 1
+    else:
+        one.terminate(0)
+    allowed.set()
+    if how == "terminate":
+        assert "had not begun" in str(task.exception())
+    else:
+        assert task.cancelled()
+    assert len(calls.read_bytes()) == 1
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"on_lost": "ignore"}, ValueError),
+        ({"retries": 5}, ValueError),
+        ({"on_lost": "fail", "retries": 1}, ValueError),
         ({"on_lost": "retry", "retries": -1}, ValueError),
         ({"on_lost": "retry", "retries": 1.5}, TypeError),
     ],

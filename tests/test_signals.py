@@ -16,6 +16,7 @@ from helpers import (
     lines,
     note,
     pid_of_worker,
+    run_script,
     script,
     script_environment,
     square,
@@ -163,3 +164,73 @@ def test_a_worker_whose_result_nobody_takes_runs_its_signal_handlers_at_once(poo
     os.kill(pid, signal.SIGUSR1)
     eventually(lambda: lines(path) == [str(pid)])
     assert [task.get() for task in tasks] == [bytes(16_000)] * 8
+
+
+DROPS_PRIVILEGES = """
+import os, time, prefork
+from helpers import alive, eventually, pid_of_worker, spin
+with prefork.TaskPool(2) as pool:
+    pool.map(abs, range(4))
+    os.setgid(65534)
+    os.setuid(65534)
+    late = pool.apply_async(spin, timeout=0.2)
+    soft = pool.apply_async(spin, soft_timeout=0.2)
+    print(type(late.exception()).__name__, type(soft.exception()).__name__)
+    running = pool.apply_async(spin, waitforslot=False)
+    pid = eventually(lambda: running.pid, pool)
+    print(running.terminate(), type(running.exception()).__name__)
+    eventually(lambda: not alive(pid), pool)
+    last = pool.apply(pid_of_worker)
+    pool.apply_async(spin, waitforslot=False)
+    pool.apply_async(spin, waitforslot=False)
+    eventually(lambda: pool.stats["workers_busy"] == 2, pool)
+    pool.terminate()
+    eventually(lambda: not alive(last))
+    print(pool.state)
+"""
+
+
+if os.geteuid() == 0:  # nobody else can give anything up
+
+    def test_an_application_that_has_given_up_its_rights_ends_its_workers_all_the_same(tmp_path):
+        tmp_path.chmod(0o755)
+        done = run_script(tmp_path, DROPS_PRIVILEGES)
+        assert done.stdout.split("\n")[:3] == [
+            "TimeLimitExceeded SoftTimeLimitExceeded",
+            "True WorkerKilled",
+            "stopped",
+        ], done.stderr
+
+
+def interrupt_a_program():
+    program = subprocess.Popen(["sleep", "60"])
+    os.kill(os.getpid(), signal.SIGINT)
+    program.send_signal(signal.SIGINT)
+    return program.wait(20)
+
+
+def test_an_initializer_can_let_sigint_into_the_programs_of_tasks(pool):
+    """As docs/reliability.md says."""
+    one = pool(1, initializer=hear_sigint)
+    assert one.apply(interrupt_a_program) == -signal.SIGINT
+    assert one.apply(square, (2,)) == 4
+
+
+def hear_sigint():
+    signal.signal(signal.SIGINT, lambda *_: None)
+
+
+def handle_by_writing(path):
+    here = os.open(path, os.O_WRONLY)
+    signal.signal(signal.SIGUSR1, lambda *_: os.write(here, b"x"))
+
+
+def test_a_signal_to_a_worker_that_is_about_to_wait_is_handled_at_once(pool, gate):
+    """Not when it has its next task: it comes in the midst of the instructions before the wait."""
+    one = pool(1, initializer=handle_by_writing, initargs=(f"{gate.path}.here",))
+    for turn in range(600):
+        pid = one.apply(pid_of_worker)
+        spent = sum(range(turn % 100 * 50))
+        os.kill(pid, signal.SIGUSR1)
+        assert gate.is_awaited(10), f"not in turn {turn} ({spent})"
+        os.read(gate._here, 1)

@@ -154,6 +154,58 @@ def test_a_semaphore_that_cannot_grow_is_left_as_it_is(pool):
     assert one.apply(square, (3,)) == 9
 
 
+def test_pools_that_share_a_semaphore_change_it_by_what_they_change(pool):
+    slots = prefork.Semaphore(5)
+    one, two = pool(2, semaphore=slots), pool(2, semaphore=slots)
+    one.grow()
+    two.grow(2)
+    one.shrink(2)
+    assert (one.limit, two.limit, slots.bound) == (1, 4, 6)
+
+
+class GrowsOnly:
+    """A semaphore that is told how many more or fewer, like kombu's."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def acquire(self, blocking=True):
+        return True
+
+    def release(self):
+        pass
+
+    def grow(self, count):
+        self.value += count
+
+    def shrink(self, count):
+        self.value -= count
+
+
+@pytest.mark.parametrize("kind", [None, prefork.Semaphore, GrowsOnly])
+@pytest.mark.parametrize("call", ["call", "return"])
+def test_a_handler_that_grows_the_pool_within_grow_adds_to_it(pool, kind, call):
+    slots = kind(2) if kind else None
+    one = pool(2, semaphore=slots)
+    name = "grow" if kind is GrowsOnly else "resize"
+    kind = type(one._semaphore)
+
+    def strike(frame, event, _):
+        if event == call and frame.f_code is getattr(kind, name).__code__:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGUSR2)
+
+    previous = signal.signal(signal.SIGUSR2, lambda *_: one.grow(2))
+    try:
+        sys.setprofile(strike)
+        one.grow(1)
+    finally:
+        sys.setprofile(None)
+        signal.signal(signal.SIGUSR2, previous)
+    count = len(one._semaphore._free) if slots is None else slots.value
+    assert (one.limit, one._core.describe()["target"], count) == (5, 5, 5)
+
+
 def test_a_semaphore_that_cannot_be_released_harms_no_task(pool, caplog):
     one = pool(1, semaphore=threading.BoundedSemaphore(1), putlocks=False)  # acquired by nobody
     assert [one.apply(square, (i,)) for i in range(5)] == [0, 1, 4, 9, 16]
@@ -246,8 +298,14 @@ def test_the_semaphore_alone():
     slots.acquire()
     slots.clear()
     assert slots.value == 1
-    with pytest.raises(ValueError, match="slots"):
-        prefork.Semaphore(-1)
+    slots.acquire()
+    slots.resize(3)
+    assert (slots.value, slots.bound) == (2, 3)
+    slots.resize(0)
+    assert (slots.value, slots.bound) == (0, 0)
+    for wrong in (prefork.Semaphore, slots.resize):
+        with pytest.raises(ValueError, match="slots"):
+            wrong(-1)
 
 
 @pytest.mark.parametrize("name", ["grow", "shrink"])
@@ -276,17 +334,17 @@ def test_slots_that_are_to_go_do_so_when_they_are_given_back():
     hands = [[], []]
     assert [slots.take(hand) for hand in hands] == [True, True]
     assert not slots.take([])
-    slots.shrink(1)
+    slots.resize(1)
     slots.give_back(hands[0])
     slots.give_back(hands[0])  # there is nothing in it
     assert free(slots) == 0
     slots.give_back(hands[1])
     assert free(slots) == 1
-    slots.grow(3)
+    slots.resize(4)
     assert free(slots) == 4
-    slots.shrink(4)
+    slots.resize(0)
     assert free(slots) == 0
-    slots.grow(1)
+    slots.resize(1)
     assert free(slots) == 1
 
 
@@ -304,8 +362,8 @@ def test_slots_are_right_again_whatever_threads_did_at_once():
     def resize():
         begin.wait()
         for _ in range(1000):
-            slots.shrink(2)
-            slots.grow(2)
+            slots.resize(1)
+            slots.resize(3)
 
     threads = [threading.Thread(target=take_and_give) for _ in range(3)]
     threads.append(threading.Thread(target=resize))
@@ -332,7 +390,7 @@ def test_a_handler_that_raises_while_slots_are_given_back_loses_none():
             hands = [[], [], []]
             for hand in hands:
                 slots.take(hand)
-            slots.shrink(2)
+            slots.resize(1)
             with contextlib.suppress(Alarm):
                 signal.setitimer(signal.ITIMER_VIRTUAL, 1e-5)
                 while any(hands):

@@ -195,6 +195,50 @@ def test_a_function_of_the_interactive_prompt_is_an_error_that_names_it(tmp_path
     assert done.stdout == "True True\n", done.stderr
 
 
+def test_by_exec_a_function_of_a_main_py_is_an_error_that_says_so(tmp_path):
+    """As for multiprocessing: it has no guard, and is not run again."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__main__.py").write_text(
+        "from prefork import TaskPool\n"
+        "def mine(x): return x\n"
+        "with TaskPool(1, start_method='exec') as pool: pool.map(abs, [1]); pool.apply(mine, (1,))"
+    )
+    for command in (["-m", "pack"], ["pack"]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False,
+        )  # fmt: skip
+        assert "'mine'" in done.stderr
+        assert "the __main__.py of a package, a directory or a zipapp" in done.stderr
+
+
+def test_by_exec_in_a_directory_that_is_gone(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = run_script(
+        tmp_path,
+        """
+        import os
+        from prefork import TaskPool
+        if __name__ == "__main__":
+            os.chdir("gone")
+            os.rmdir("../gone")
+            pool = TaskPool(1, start_method="exec")
+            try:
+                pool.start()
+            except FileNotFoundError as error:
+                print(error.strerror)
+            os.chdir("..")
+            with pool:
+                print(pool.map(abs, [-1, 2]))
+        """,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert "working directory of this process has been removed" in first
+    assert second == "[1, 2]"
+
+
 def test_a_program_on_stdin_can_use_exec():
     text = "from prefork import TaskPool\n"
     text += "with TaskPool(1, start_method='exec') as pool: print(pool.map(abs, [-1, 2]))\n"
@@ -202,3 +246,39 @@ def test_a_program_on_stdin_can_use_exec():
         [sys.executable, "-"], input=text, capture_output=True, text=True, timeout=50, check=False
     )
     assert (done.returncode, done.stdout) == (0, "[1, 2]\n"), done.stderr
+
+
+def test_nothing_of_the_standard_library_is_imported_after_the_fork(tmp_path):
+    """The application may have gone where it cannot be read: chroot, another user."""
+    done = run_script(
+        tmp_path,
+        """
+        import os, sys, time
+        import prefork
+        from helpers import fail, kill_self, square
+
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] in sys.stdlib_module_names:
+                    os.write(2, f"{name} is imported{os.linesep}".encode())
+
+        sys.meta_path.insert(0, Watch())
+        with prefork.TaskPool(1, maxtasksperchild=3) as pool:
+            tasks = [
+                pool.apply_async(square, (2,)),
+                pool.apply_async(fail),
+                pool.apply_async(time.sleep, (60,), soft_timeout=0.1),
+                pool.apply_async(time.sleep, (60,), timeout=0.3),
+                pool.apply_async(sys.exit, (3,)),
+                pool.apply_async(kill_self, (9,)),
+                pool.apply_async(prefork.exit_worker),
+                pool.apply_async(square, (3,)),
+            ]
+            print([type(task.exception()).__name__ for task in tasks])
+        """,
+    )
+    assert "imported" not in done.stderr
+    assert done.stdout.strip() == str(
+        ["NoneType", "ValueError", "SoftTimeLimitExceeded", "TimeLimitExceeded", "RemoteError",
+         "WorkerKilled", "WorkerExited", "NoneType"]
+    )  # fmt: skip

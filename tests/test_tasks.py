@@ -11,7 +11,8 @@ import time
 import pytest
 
 import prefork
-from helpers import add, alive, eventually, fail, hold, spin, square
+from helpers import add, alive, eventually, fail, hold, kill_self, spin, square
+from prefork import codec
 
 
 def test_apply_returns_what_the_function_returns(pool):
@@ -41,6 +42,16 @@ def test_only_the_worker_sets_a_result(pool, gate):
         task.set_result(1)
     with pytest.raises(concurrent.futures.InvalidStateError):
         task.set_exception(KeyError())
+
+
+def test_a_function_may_be_pickled_once_for_many_calls(pool):
+    one = pool(1)
+    squares = codec.Encoded(square)
+    assert [one.apply(squares, (i,)) for i in range(3)] == [0, 1, 4]
+    error = one.apply_async(codec.Encoded(kill_self), (9,)).exception()
+    assert error.task_name == "kill_self"
+    with pytest.raises(AttributeError):
+        codec.Encoded(lambda: None)
 
 
 def test_kwargs_and_methods_and_partials_and_builtins(pool):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import signal
+import sys
 import threading
 
 import pytest
 
-from helpers import eventually, hold, square
+import prefork
+from helpers import eventually, hold, in_a_thread, square
 
 
 def in_threads(count, function):
@@ -178,3 +181,132 @@ def test_a_pool_started_in_a_thread(pool):
 
 def name_of_main_thread():
     return threading.main_thread().name
+
+
+# ---- the delivery thread -------------------------------------------------------------------------
+
+
+def delivery_begins_with(monkeypatch, function):
+    """Have it called when the delivery thread is about to be started."""
+    start = threading.Thread.start
+
+    def late(thread):
+        if thread.name == "prefork-delivery":
+            function()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+
+
+def test_a_pool_may_end_while_its_delivery_thread_begins(pool, gate, monkeypatch):
+    one = pool(1)
+    begins, may_begin = threading.Event(), threading.Event()
+    called = []
+    delivery_begins_with(monkeypatch, lambda: (begins.set(), may_begin.wait()))
+    submitting, _ = in_a_thread(
+        lambda: one.apply_async(hold, (gate.path,), error_callback=called.append)
+    )
+    begins.wait()
+    stopping = one._serving["delivery"][1]
+    ending, ended = in_a_thread(one.terminate)
+    eventually(stopping.is_set)
+    may_begin.set()
+    for thread in (submitting, ending):
+        thread.join()
+    assert ended == [None]
+    assert [type(error) for error in called] == [prefork.WorkerKilled]
+
+
+def test_a_signal_handler_may_end_a_pool_whose_delivery_thread_begins(pool, gate, monkeypatch):
+    one = pool(1)
+    called = []
+    delivery_begins_with(monkeypatch, one.terminate)
+    one.apply_async(hold, (gate.path,), error_callback=called.append)
+    assert [type(error) for error in called] == [prefork.WorkerKilled]
+
+
+def test_a_delivery_thread_that_cannot_be_started_is_by_the_next_task(pool, monkeypatch):
+    one = pool(1)
+    called = []
+    errors = [RuntimeError("can't start new thread")]
+
+    def fail_once():
+        if errors:
+            raise errors.pop()
+
+    delivery_begins_with(monkeypatch, fail_once)
+    with pytest.raises(RuntimeError, match="can't start"):
+        one.apply_async(square, (2,), callback=called.append)
+    one.apply_async(square, (3,), callback=called.append)
+    eventually(lambda: called == [4, 9])
+
+
+class Alarm(Exception):
+    pass
+
+
+def raise_alarm():
+    raise Alarm
+
+
+def dies_at_birth(monkeypatch):
+    """What start() raises after the thread was born makes it take back what that relies upon."""
+    name = "_start_joinable_thread" if sys.version_info >= (3, 13) else "_start_new_thread"
+    born = getattr(threading, name)
+
+    def late(*args, **kwargs):
+        monkeypatch.setattr(threading, name, born)
+        born(*args, **kwargs)
+        raise Alarm
+
+    monkeypatch.setattr(threading, name, late)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("where", ["before", "birth", "after"])
+@pytest.mark.parametrize("who", ["callback", "wait"])
+def test_callbacks_come_though_a_handler_raises_while_their_thread_begins(
+    pool, gate, monkeypatch, where, who
+):
+    one = pool(1)
+    start, raised = threading.Thread.start, []
+
+    def late(thread):
+        if thread.name != "prefork-delivery" or raised:
+            return start(thread)
+        raised.append(True)
+        if where == "birth":
+            dies_at_birth(monkeypatch)
+        if where != "before":
+            start(thread)
+        raise_alarm()
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+    called = []
+    if who == "callback":
+        with pytest.raises(Alarm):
+            one.apply_async(square, (3,), callback=called.append)
+    else:
+        task = one.apply_async(hold, (gate.path, 9))
+        with pytest.raises(Alarm):
+            concurrent.futures.wait([task])
+        gate.open()
+        assert concurrent.futures.wait([task], 30).done == {task}
+        called.append(task.result())
+    eventually(lambda: called == [9])
+    one.apply_async(square, (4,), callback=called.append)
+    eventually(lambda: called == [9, 16])
+    serving = [thread for thread in threading.enumerate() if thread is one._thread]
+    assert serving == [one._serving["delivery"][0]]
+
+
+def test_no_thread_is_taken_for_a_delivery_thread_that_has_ended(pool):
+    """Threads have numbers, and the next one gets that of one that is over."""
+    one = pool(1)
+    called = []
+    one.apply_async(square, (3,), callback=lambda _: called.append(one.in_callback()))
+    eventually(lambda: called)
+    one.terminate()
+    assert called == [True] and not one.in_callback()
+    assert one._calling_back == set()

@@ -200,6 +200,53 @@ def test_a_zygote_that_does_not_answer_is_replaced_and_kills_nobody(pool, gate, 
     assert one.stats["tasks_lost"] == 0
 
 
+@pytest.mark.parametrize("method", ["fork", "exec"])
+def test_restart_is_the_way_out_when_an_import_hangs(pool, gate, tmp_path, monkeypatch, method):
+    stuck = tmp_path / "stuck_when_told.py"
+    now = tmp_path / "stuck_when_told.py.now"
+    stuck.write_text(
+        "import os\n"
+        "if os.path.exists(__file__ + '.now'):\n"
+        f"    open({gate.path + '.here'!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
+        f"    open({gate.path + '.go'!r}).read(1)\n"
+    )
+    now.touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    one = pool(2, start_method=method, preload=["stuck_when_told"], putlocks=False)
+    (zygote,) = gate.arrived(pool=one)
+    tasks = [one.apply_async(square, (i,)) for i in range(5)]
+    now.unlink()
+    one.restart()
+    assert [task.get() for task in tasks] == [i * i for i in range(5)]
+    eventually(lambda: full(one, 2), one)
+    assert not alive(zygote)
+    assert one.stats["zygotes_lost"] == 0
+
+
+def test_restart_is_the_way_out_when_a_zygote_is_stopped(pool, gate):
+    one = pool(2, putlocks=False)
+    held = one.apply_async(hold, (gate.path,))
+    (pid,) = gate.arrived()
+    eventually(lambda: full(one, 2), one)
+    zygote = one.stats["zygote"]
+    os.kill(zygote, signal.SIGSTOP)
+    (idle,) = pids(one) - {pid}
+    os.kill(idle, signal.SIGKILL)
+    eventually(lambda: "spawning" in [worker.state for worker in one.workers], one)
+    one.restart()
+    fresh = one.stats["zygote"]
+    assert parent_of(one.apply(pid_of_worker)) == fresh
+    assert alive(zygote)
+    os.kill(zygote, signal.SIGCONT)  # whom it bears now finds that nobody waits
+    assert not held.done()
+    gate.open()
+    assert held.get() == pid
+    eventually(lambda: not alive(zygote) and full(one, 2), one)
+    assert {parent_of(worker.pid) for worker in one.workers} == {fresh}
+    assert one.stats["tasks_lost"] == 0
+    assert one.stats["zygotes_lost"] == 0
+
+
 def test_a_stopped_zygote_does_not_keep_a_limit_from_killing(pool, gate):
     one = pool(1)
     task = one.apply_async(hold, (gate.path,), timeout=0.3)

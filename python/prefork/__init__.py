@@ -18,7 +18,14 @@ from .errors import (
 )
 from .facts import Worker
 from .history import HistoryEvent
-from .inside import CurrentTask, current_task, extend_deadline
+from .inside import (
+    CurrentTask,
+    CurrentWorker,
+    current_task,
+    current_worker,
+    exit_worker,
+    extend_deadline,
+)
 from .maps import MapIterator
 from .pool import TaskPool
 from .semaphore import Semaphore
@@ -28,6 +35,7 @@ __version__ = _version("prefork")
 
 __all__ = [
     "CurrentTask",
+    "CurrentWorker",
     "HistoryEvent",
     "InitializerError",
     "MapIterator",
@@ -48,5 +56,7 @@ __all__ = [
     "WorkerLostError",
     "__version__",
     "current_task",
+    "current_worker",
+    "exit_worker",
     "extend_deadline",
 ]

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from ._cython import SOFT_SIGNAL, STACKS_SIGNAL, CorePool, CoreWorker, read_history, run_zygote
+from ._cython import (
+    SOFT_SIGNAL,
+    STACKS_SIGNAL,
+    CorePool,
+    CoreWorker,
+    call_first,
+    call_once,
+    read_history,
+    run_zygote,
+)
 
 __all__ = [
     "SOFT_SIGNAL",
     "STACKS_SIGNAL",
     "CorePool",
     "CoreWorker",
+    "call_first",
+    "call_once",
     "read_history",
     "run_zygote",
 ]
@@ -24,7 +35,8 @@ __all__ = [
     SPAWN_FAILED,
     ZYGOTE_LOST,
     OUTSIDER,
-) = range(9)
+    SPAWN_WANTED,
+) = range(10)
 OK, ERROR, LOST, TIMED_OUT, TERMINATED, CANCELLED, EXPIRED = range(7)
 EXIT_UNASKED, EXIT_RETIRED, EXIT_KILLED, EXIT_OVERDUE = range(4)
 WORKER_STATES = ("spawning", "starting", "idle", "running", "retiring", "spare", "ending")

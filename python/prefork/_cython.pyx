@@ -3,6 +3,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from libc.errno cimport EBUSY, EINTR, ESHUTDOWN, errno
+from libc.math cimport llrint
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from posix.unistd cimport _exit, fork
@@ -35,7 +36,7 @@ cdef int64_t nanoseconds(timeout) except -2:
     cdef double seconds = timeout
     if not seconds > 0: # nor is "not a number"
         return 0
-    return <int64_t>(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
+    return llrint(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
 
 
 cdef tuple notes_of(pf.pf_history *history):
@@ -70,7 +71,8 @@ cdef class CorePool:
     cdef pf.pf_pool *pool
 
     def __cinit__(self, uint32_t workers, uint32_t tasks, double age, uint64_t memory,
-                  uint64_t memory_limit, double jitter, double term_grace, bint capture_output):
+                  uint64_t memory_limit, double jitter, double term_grace, bint capture_output,
+                  bint ask_to_spawn):
         cdef pf.pf_options options
         options.workers = workers
         options.tasks_per_worker = tasks
@@ -80,6 +82,7 @@ cdef class CorePool:
         options.jitter = <uint32_t>(jitter * 1000)
         options.term_grace = <int64_t>(term_grace * 1e9)
         options.capture_output = capture_output
+        options.ask_to_spawn = ask_to_spawn
         self.pool = pf.pf_pool_new(&options)
         if self.pool == NULL:
             PyErr_SetFromErrno(OSError)
@@ -198,6 +201,18 @@ cdef class CorePool:
             result = pf.pf_pool_kill_job(self.pool, pid, signal)
         return check(result) == 1
 
+    def interrupt_task(self, uint64_t task):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_interrupt_task(self.pool, task)
+        return check(result) == 1
+
+    def permit_spawn(self):
+        cdef int result
+        with nogil:
+            result = pf.pf_pool_permit_spawn(self.pool)
+        check(result)
+
     def resize(self, uint32_t workers):
         cdef int result
         with nogil:
@@ -263,6 +278,19 @@ cdef class CorePool:
         return check(pid)
 
 
+def call_once(list token, function, *args):
+    """Takes the token and calls, or does nothing if there is none: no handler comes in between."""
+    if token:
+        token.pop()
+        function(*args)
+
+
+def call_first(list functions, arg):
+    """Takes the first of them and calls it: no handler comes in between."""
+    if functions:
+        functions.pop(0)(arg)
+
+
 def read_history(int fd, uint32_t slot):
     cdef pf.pf_history history
     check(pf.pf_history_read(fd, slot, &history))
@@ -304,15 +332,18 @@ cdef class CoreWorker:
 
     def call(self, target, args, kwargs):
         # Between these two no line of Python runs but the target's: only in there may a signal
-        # handler of ours raise, and it asks soft_limit.
-        pf.pf_worker_call_begins(self.worker)
+        # handler of ours raise, and it asks take_soft_limit.
+        cdef bint interrupted = pf.pf_worker_call_begins(self.worker)
         try:
+            if interrupted:
+                PyErr_CheckSignals()
             return target(*args, **kwargs) if kwargs else target(*args)
         finally:
             pf.pf_worker_call_ends(self.worker)
 
-    def soft_limit(self):
-        return pf.pf_worker_soft_limit(self.worker) * 1e-9
+    def take_soft_limit(self):
+        cdef int64_t limit = pf.pf_worker_take_soft_limit(self.worker)
+        return None if limit == pf.PF_INTERRUPTED else limit / 1e9 # 0.3 comes back as 0.3
 
     def extend(self, double seconds):
         check(pf.pf_worker_extend(self.worker, nanoseconds(min(seconds, 1e9))))
@@ -344,24 +375,31 @@ cdef class CoreWorker:
             if result < 0 and errno == ESHUTDOWN:
                 return None
             check(result)
+            self.wait(pf.pf_worker_wait)
+
+    cdef int wait(self, int (*until)(pf.pf_worker *) noexcept nogil) except -1:
+        # Every handler that is due is called before we sleep: the few that come due between the
+        # first look and the blocking of signals are called with these blocked.
+        cdef int result
+        PyErr_CheckSignals()
+        pf.pf_worker_hold_signals(self.worker)
+        try:
+            PyErr_CheckSignals()
             with nogil:
-                result = pf.pf_worker_wait(self.worker)
-            if result < 0 and errno == EINTR:
-                PyErr_CheckSignals()
-            else:
+                result = until(self.worker)
+            if result < 0 and errno != EINTR:
                 check(result)
+        finally:
+            pf.pf_worker_release_signals(self.worker)
+        PyErr_CheckSignals()
+        return 0
 
     def deliver(self, uint32_t outcome, bytes data not None):
         cdef const char *at = data
         cdef size_t size = len(data)
         cdef int result = pf.pf_worker_deliver(self.worker, outcome, at, size)
         while result == 1:
-            with nogil:
-                result = pf.pf_worker_wait_space(self.worker)
-            if result < 0 and errno == EINTR:
-                PyErr_CheckSignals()
-            else:
-                check(result)
+            self.wait(pf.pf_worker_wait_space)
             result = pf.pf_worker_deliver(self.worker, outcome, at, size)
         check(result)
 

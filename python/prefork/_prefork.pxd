@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "prefork.h" nogil:
     enum:
         PF_FOREVER
+        PF_INTERRUPTED
         PF_SOFT_SIGNAL
         PF_STACKS_SIGNAL
         PF_OK
@@ -24,6 +25,7 @@ cdef extern from "prefork.h" nogil:
         uint64_t memory_limit
         int64_t term_grace
         int32_t capture_output
+        int32_t ask_to_spawn
 
     ctypedef struct pf_task_options:
         int32_t tell
@@ -118,7 +120,9 @@ cdef extern from "prefork.h" nogil:
     int pf_pool_cancel(pf_pool *pool, uint64_t task)
     int pf_pool_kill_task(pf_pool *pool, uint64_t task, int signal)
     int pf_pool_kill_job(pf_pool *pool, int pid, int signal)
+    int pf_pool_interrupt_task(pf_pool *pool, uint64_t task)
     int pf_pool_resize(pf_pool *pool, uint32_t workers)
+    int pf_pool_permit_spawn(pf_pool *pool)
     int pf_pool_close(pf_pool *pool)
     int pf_pool_retire(pf_pool *pool, int at_once)
     int pf_pool_terminate(pf_pool *pool, int signal, int64_t grace)
@@ -133,9 +137,9 @@ cdef extern from "prefork.h" nogil:
     int pf_worker_crash_log(const pf_worker *worker)
     int pf_worker_captures(const pf_worker *worker)
     int pf_worker_answer_stacks_signal()
-    void pf_worker_call_begins(pf_worker *worker)
+    int pf_worker_call_begins(pf_worker *worker)
     void pf_worker_call_ends(pf_worker *worker)
-    int64_t pf_worker_soft_limit(const pf_worker *worker)
+    int64_t pf_worker_take_soft_limit(pf_worker *worker)
     int pf_worker_extend(pf_worker *worker, int64_t ns)
     uint32_t pf_worker_slot(const pf_worker *worker)
     uint64_t pf_worker_generation(const pf_worker *worker)
@@ -143,6 +147,8 @@ cdef extern from "prefork.h" nogil:
     int pf_worker_ready(pf_worker *worker)
     int pf_worker_failed(pf_worker *worker, const void *data, size_t size)
     int pf_worker_claim(pf_worker *worker, pf_claim *claim)
+    void pf_worker_hold_signals(pf_worker *worker)
+    void pf_worker_release_signals(pf_worker *worker)
     int pf_worker_wait(pf_worker *worker)
     int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size)
     int pf_worker_wait_space(pf_worker *worker)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gc
 import importlib
@@ -12,6 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _core, codec
@@ -46,7 +48,6 @@ def _be_zygote(control: int, application: int, get_ready: Callable[[], WorkerSet
     main: Callable[[CoreWorker], NoReturn]
     try:
         main = functools.partial(work, get_ready())
-        importlib.import_module("multiprocessing.util")  # or every worker would, for itself
         _warn_of_own_threads()
     except BaseException as error:
         main = functools.partial(cannot_work, codec.encode_exception(error))
@@ -107,20 +108,22 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
         tracker.ensure_running()
     flush_stdio()
     application = os.getpid()
-    control = core.zygote_prepare()
-    pid = -1
+    # Both come within one call into C, so that what a signal handler raises finds them known.
+    prepared: list[int] = []
+    pids: list[int] = []
     try:
+        prepared.extend(islice(iter(core.zygote_prepare, None), 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            pids.extend(islice(iter(os.fork, None), 1))
     finally:
-        if pid != 0:
-            core.zygote_started(pid)
-    if pid == 0:
+        if prepared and pids != [0]:
+            core.zygote_started(pids[0] if pids else -1)
+    if pids == [0]:
         # From here no frame of the application is ever returned to.
         try:
             forget_application()
-            _be_zygote(control, application, lambda: _preloaded(setup, preload))
+            _be_zygote(prepared[0], application, lambda: _preloaded(setup, preload))
         except BaseException:
             sys.excepthook(*sys.exc_info())
             flush_stdio()
@@ -134,32 +137,45 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
 def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     from multiprocessing import spawn, util
 
-    # multiprocessing's own preparation of path, argv and main module, and its own check that we
-    # are not inside the import of the main module of such a zygote.
-    preparation = spawn.get_preparation_data("prefork-zygote")
+    # multiprocessing's own preparation of path, argv and main module (but for a __main__.py, which
+    # has no guard), and its own check that we are not inside the import of the main module of such
+    # a zygote.
+    try:
+        preparation = spawn.get_preparation_data("prefork-zygote")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            errno.ENOENT,
+            "the working directory of this process has been removed, and start_method='exec' "
+            "starts an interpreter there: os.chdir() first",
+        ) from error
     if not os.path.exists(preparation.get("init_main_from_path", os.curdir)):
         del preparation["init_main_from_path"]  # the program came by stdin: as with `python -c`
     preparation["authkey"] = bytes(preparation["authkey"])  # goes through a pipe of our own
     data = pickle.dumps((os.getpid(), preparation, list(preload)))
     data += pickle.dumps(setup)
-    reader, writer = os.pipe()
+    pipes: list[tuple[int, int]] = []  # as by fork
+    prepared: list[int] = []
     pid = -1
     try:
-        control = core.zygote_prepare()
+        pipes.extend(islice(iter(os.pipe, None), 1))
+        reader = pipes[0][0]
         try:
-            code = f"from prefork.boot import exec_main; exec_main({control}, {reader})"
+            prepared.extend(islice(iter(core.zygote_prepare, None), 1))
+            code = f"from prefork.boot import exec_main; exec_main({prepared[0]}, {reader})"
             flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
             command = [os.fsencode(part) for part in (spawn.get_executable(), *flags, "-c", code)]
-            pid = util.spawnv_passfds(command[0], command, [control, reader])
+            pid = util.spawnv_passfds(command[0], command, [prepared[0], reader])
         finally:
-            core.zygote_started(pid)
+            if prepared:
+                core.zygote_started(pid)
     finally:
-        os.close(reader)
-        try:
-            if pid > 0:
-                _write_all(writer, data)
-        finally:
-            os.close(writer)
+        for reader, writer in pipes:
+            try:
+                os.close(reader)
+                if pid > 0:
+                    _write_all(writer, data)
+            finally:
+                os.close(writer)
 
 
 def _write_all(fd: int, data: bytes) -> None:

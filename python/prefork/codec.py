@@ -7,28 +7,49 @@ wrong with a result or an exception becomes the outcome of that one task.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import pickle
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from . import tracebacks
 from .errors import RemoteError
+from .task import is_main_thread
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, Any]
 Caller = Callable[[Callable[..., Any], tuple[Any, ...], "dict[str, Any] | None"], Any]
 
-Outcome = tuple[bool, Any]  # of one item: (True, its result) or (False, what it raised, encoded)
+Outcome = tuple[int, Any]  # of one item, and what it is: one of these
 
-OK = 0
-ERROR = 1
+OK = 0  # its result
+ERROR = 1  # what it raised, encoded
+PICKLED = 2  # its result, which may not unpickle: by itself, so that it fails alone
+
+TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
 class Outcomes(list[Outcome]):
-    """Those of a chunk's items. One that cannot be pickled does not spoil the others."""
+    """Those of a chunk's items. One that cannot be brought over does not spoil the others."""
+
+
+class Late:
+    """A result that is made after its call, when the soft limit is no concern any more."""
+
+    def value(self) -> Any:
+        """The result."""
+        raise NotImplementedError
+
+
+class _OfPlainData(pickle.Pickler):
+    """Of numbers, texts, bytes and containers of them, which unpickle wherever they come. Raises
+    PicklingError for anything else."""
+
+    def reducer_override(self, found: Any) -> NoReturn:
+        raise pickle.PicklingError(type(found).__name__)
 
 
 def name_of(target: Callable[..., Any]) -> str:
@@ -39,6 +60,19 @@ def name_of(target: Callable[..., Any]) -> str:
     return name if isinstance(name, str) else type(target).__qualname__
 
 
+class Encoded:
+    """A function for many calls, pickled once: it is a target for `encode_call` as the function
+    itself is. Raises whatever pickling raises."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.data = pickle.dumps(function, _PROTOCOL)
+        self.__qualname__ = name_of(function)  #: for errors and logs
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+
 def encode_call(
     target: Callable[..., Any],
     args: tuple[Any, ...],
@@ -46,21 +80,25 @@ def encode_call(
     correlation_id: str | None = None,
 ) -> bytes:
     """Raises whatever pickling raises."""
-    return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)
+    what = target.data if type(target) is Encoded else target
+    return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)
 
 
 def decode_call(data: bytes) -> Call:
     """In the worker. A function that the zygote cannot know is an error that says what to do."""
     try:
-        call: Call = pickle.loads(data)
-        return call
+        target, args, kwargs, correlation_id = pickle.loads(data)
+        if type(target) is bytes:
+            target = pickle.loads(target)
+        return target, args, kwargs, correlation_id
     except (AttributeError, ModuleNotFoundError) as error:
         raise AttributeError(
             f"a worker cannot find what the task names: {error}. Workers are forked from a process "
             "that was started by the pool's start(): what was defined or became importable "
             "after that is unknown to them, and to start_method='exec' so is whatever a main "
-            "module defines that is not a file (python -c, stdin, a notebook). Define it before "
-            "start(), put it into a module, or call the pool's restart()."
+            "module defines that is not run again for them (python -c, stdin, a notebook, the "
+            "__main__.py of a package, a directory or a zipapp). Define it before start(), put it "
+            "into a module, or call the pool's restart()."
         ) from error
 
 
@@ -83,19 +121,33 @@ def run_call(
 
 def encode_result(result: Any) -> tuple[int, bytes]:
     """A result, or the error that it cannot be pickled: never raises."""
+    if type(result) is Outcomes:
+        return _encode_outcomes(result)
     try:
+        if isinstance(result, Late):
+            result = result.value()
         return OK, pickle.dumps(result, _PROTOCOL)
     except BaseException as error:
-        if isinstance(result, Outcomes):
-            return encode_result([_that_pickles(*outcome) for outcome in result])
         explained = TypeError(f"the result ({type(result).__name__}) cannot be pickled: {error}")
         explained.__cause__ = error
         return ERROR, encode_exception(explained)
 
 
-def _that_pickles(good: bool, value: Any) -> Outcome:
+def _encode_outcomes(outcomes: Outcomes) -> tuple[int, bytes]:
+    """Together, which is cheap, if they are plain data; else each by itself."""
+    together = io.BytesIO()
+    try:
+        _OfPlainData(together, _PROTOCOL).dump(list(outcomes))
+        return OK, together.getvalue()
+    except BaseException:  # as of a result
+        return encode_result([_by_itself(*outcome) for outcome in outcomes])
+
+
+def _by_itself(kind: int, value: Any) -> Outcome:
+    if kind == ERROR:
+        return kind, value
     status, data = encode_result(value)
-    return (good, value) if status == OK else (False, data)
+    return PICKLED if status == OK else ERROR, data
 
 
 def encode_exception(error: BaseException) -> bytes:
@@ -139,3 +191,20 @@ def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
 def decode_result(data: bytes | None) -> Any:
     """In the application. Raises whatever unpickling raises."""
     return pickle.loads(data) if data is not None else None
+
+
+def decode(
+    how: Callable[[Any], Any], data: bytes | None
+) -> tuple[Any, BaseException | None, BaseException | None]:
+    """In the application: a value, or why there is none, and what is to be raised in any case. What
+    a signal handler raises while we unpickle, as for Ctrl-C, is meant for the program and not for
+    this task; the task's own data raises again when it is tried again."""
+    failure: BaseException | None = None
+    for _ in range(TRIES):
+        try:
+            return how(data), None, failure
+        except BaseException as error:
+            failure = error
+            if not is_main_thread():
+                break  # handlers run in the main thread only
+    return None, failure, None

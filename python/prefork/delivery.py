@@ -7,6 +7,8 @@ callback may itself wait for a task of the same batch, submit, cancel, or stop t
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal as signals
 import threading
 import time
@@ -27,16 +29,19 @@ from .errors import (
     time_limit,
     with_output,
 )
-from .health import Health
+from .health import Health, shown
 from .history import history_of, how_it_ended, last_life
 from .machine import OomKills
+from .task import is_main_thread
 
 if TYPE_CHECKING:
     from ._core import CorePool
     from ._cython import Event
     from .task import Task
 
-TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
+
+#: So many signal handlers, one in another, go on with what the first of them has interrupted.
+DEEPEST = 8
 
 
 class Delivery:
@@ -46,14 +51,16 @@ class Delivery:
         self._pool: Any = weakref.proxy(pool)
         self.tasks: dict[int, Task[Any]] = {}
         self.early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
+        self.ended: set[int] = set()  # gone from the table a moment ago
         self.events: deque[Event] = deque()
+        self._hand: list[Event] = []  # the main thread's: what it applies now
+        self._depth = 0  # of signal handlers that go on with what they have interrupted there
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._oom_kills = OomKills()
         self.health = Health()
         self._handlers: dict[int, Callable[[Event], None]] = {
-            _core.DONE: self._task_ended,
             _core.ACCEPTED: self._task_accepted,
             _core.SOFT_LIMIT: self._task_softened,
             _core.WORKER_UP: self._worker_up,
@@ -62,7 +69,10 @@ class Delivery:
             _core.SPAWN_FAILED: self._spawn_failed,
             _core.ZYGOTE_LOST: self._zygote_lost,
             _core.OUTSIDER: self._outsider,
+            _core.SPAWN_WANTED: self._spawn_wanted,
         }
+        # Those that do no harm when they come twice. Others that a handler breaks off are left.
+        self._repeatable = {_core.ACCEPTED, _core.SOFT_LIMIT, _core.SPAWN_WANTED}
 
     def relink(self, pool: Any) -> None:
         """Hold the pool itself, for its last act."""
@@ -71,53 +81,90 @@ class Delivery:
     def apply(self) -> None:
         """Resolve what the events are about. No user code runs here, but for unpickling.
 
-        They wait in a deque of the pool's: a signal handler that interrupts this and waits for a
-        task of the same batch finds the rest there, and goes on with it. If the handler raises, as
-        for Ctrl-C, the event in hand goes back there.
+        They wait in a deque of the pool's, and one at a time is in the hand of who applies it; the
+        main thread's hand is the pool's, too. A signal handler that interrupts this and waits for
+        a task finds its end in one or the other, and goes on with it. If the handler raises, as for
+        Ctrl-C, what is in hand goes back. So an end may be applied again, and again from the start;
+        but not for ever, as a result would be that sends a signal when it is unpickled.
         """
-        hand: list[Event] = []
-        task: Task[Any] | None = None
-        try:
-            while self.events:
-                hand.clear()
-                # Out of the deque and into our hand within one call into C: no handler in between.
-                try:
-                    hand.extend(islice(self._next_event, 1))
-                except IndexError:
-                    break
-                event = hand[0]
-                task = self.tasks.get(event[2])
-                self._handlers[event[0]](event)
-        except BaseException:
-            if hand and hand[0][0] == _core.DONE:
-                self._put_back(hand[0], task)
-            elif hand and hand[0][0] == _core.ZYGOTE_LOST:
-                self._pool._recovery.is_due = True
-            raise
-        interrupt, self._interrupt = self._interrupt, None
-        if interrupt is not None:
-            raise interrupt
+        depth = self._depth
+        if self.is_in_hand():
+            try:
+                self._depth = depth + 1
+                self._apply(self._hand, depth + 1 == DEEPEST)
+            finally:
+                self._depth = depth
+        elif is_main_thread():
+            is_deep = depth == DEEPEST
+            self._apply([] if is_deep else self._hand, is_deep)
+        else:
+            self._apply([], False)
+        if self._interrupt is not None and is_main_thread():  # the program's, and nobody else's
+            interrupt, self._interrupt = self._interrupt, None
+            if interrupt is not None:
+                raise interrupt
 
-    def _put_back(self, event: Event, task: Task[Any] | None) -> None:
-        """The end of a task that was in hand, and the task, if the table had it then."""
-        task = self.tasks.get(event[2], task)
-        if task is not None and task._number == event[2]:
-            if task._is_delivered:
-                return
-            self.tasks[task._number] = task
-        if event[2] not in self.early and not any(other is event for other in self.events):
-            self.events.appendleft(event)
+    def is_in_hand(self) -> bool:
+        """Whether we are in a signal handler that may go on with what it has interrupted."""
+        return bool(self._hand) and self._depth < DEEPEST and is_main_thread()
+
+    def _apply(self, hand: list[Event], is_deep: bool) -> None:
+        event: Event | None = None
+        try:
+            while hand or self.events:
+                try:
+                    if not hand:
+                        # Within one call into C: no handler comes between deque and hand.
+                        hand.extend(islice(self._next_event, 1))
+                    event = hand[0]
+                except IndexError:  # another thread has it, or a handler that has come just now
+                    continue
+                if event[0] == _core.DONE:
+                    self._end_task(event, hand, is_deep)
+                    continue
+                if event[0] not in self._repeatable:
+                    hand.clear()
+                self._handlers[event[0]](event)
+                hand.clear()
+        except BaseException:
+            if event is not None and event[0] == _core.ZYGOTE_LOST:
+                self._pool._recovery.is_due = True
+            self._give_back(hand)
+            raise
+
+    def _give_back(self, hand: list[Event]) -> None:
+        """What a handler has broken off is for whoever comes first."""
+        with contextlib.suppress(IndexError):
+            self.events.extendleft(islice(iter(hand.pop, None), 1))
+        for number in list(self.early):
+            self._match(number)
 
     def run_callbacks(self) -> int:
-        """Call what is due; how many that was. Several threads may do so at a time."""
-        count = 0
-        while self.callbacks:
-            try:
-                function, args = self.callbacks.popleft()
-            except IndexError:
-                break
-            count += 1
-            function(*args)
+        """Call what is due; how many that was. Several threads may do so at a time. What a signal
+        handler breaks off is put back, for the task itself knows which of its callbacks have begun.
+        Where one has forked and returned in the child, the rest is not the child's."""
+        count, pid = 0, os.getpid()
+        hand: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        try:
+            while self.callbacks:
+                try:
+                    hand.extend(islice(iter(self.callbacks.popleft, None), 1))
+                    function, args = hand[0]
+                except IndexError:
+                    break
+                count += 1
+                function(*args)
+                hand.clear()
+                if os.getpid() != pid:
+                    break
+        except BaseException:
+            if is_main_thread():
+                with contextlib.suppress(IndexError):
+                    self.callbacks.extendleft(islice(iter(hand.pop, None), 1))
+            raise
+        finally:
+            if os.getpid() != pid:
+                self.callbacks.clear()
         return count
 
     # ---- tasks -------------------------------------------------------------------------------
@@ -135,19 +182,47 @@ class Delivery:
         if task is not None and task._timeout_callback is not None:
             self.callbacks.append((task._call_softened, (event[13],)))
 
-    def _task_ended(self, event: Event) -> None:
-        task = self.tasks.pop(event[2], None)
-        if task is None:  # another thread has submitted it, and is about to keep it
-            self.early[event[2]] = event
-            task = self.tasks.get(event[2])
-            if task is not None and self.early.pop(event[2], None) is not None:
-                self.events.append(event)
+    def _end_task(self, event: Event, hand: list[Event], is_deep: bool) -> None:
+        """The event is in one place at a time, whoever breaks this off: in the hand, or set aside;
+        or its task is not in the table any more, and then its number is among the `ended` for as
+        long as the event may still be met. A handler that ends the pool, and has interrupted one,
+        cannot wait for it: where no handler goes on with it any more, `is_deep`, its task is out of
+        the table meanwhile."""
+        number = event[2]
+        task = self.tasks.get(number)
+        if task is not None:
+            try:
+                if is_deep:
+                    self.tasks.pop(number, None)
+                self._settle(task, event)
+            except BaseException:
+                if is_deep:
+                    self.tasks[number] = task
+                raise
+            if number not in self.tasks and not is_deep:
+                return  # a handler has gone on with it; if it put the event back, that is known
+            self.ended.add(number)
+            self.tasks.pop(number, None)
+            if not hand:  # it will be met again
+                return
+        elif number not in self.ended:  # another thread has submitted it, and is about to keep it
+            with contextlib.suppress(IndexError):  # or a handler has just applied it
+                self.early.update(zip((number,), iter(hand.pop, None), strict=False))
+            self._match(number)
             return
-        self._settle(task, event)
+        hand.clear()
+        self.ended.discard(number)
+
+    def _match(self, number: int) -> None:
+        """Once the table has a task, its end is not early any more."""
+        if number in self.tasks:
+            with contextlib.suppress(KeyError):
+                self.events.extend(map(self.early.pop, (number,)))
 
     def _settle(self, task: Task[Any], event: Event) -> None:
-        """Resolve a task, give back its slot, and put its callbacks in the queue. Done again from
-        the start where Ctrl-C has broken it off."""
+        """Resolve a task, give back its slot, and put its callbacks in the queue: they may be due
+        twice, for this is done again from the start where a handler has broken it off, or does it
+        itself."""
         outcome = event[1]
         result, error = self._outcome_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
@@ -155,13 +230,13 @@ class Delivery:
         if task._slot:
             self._pool._semaphore.give_back(task._slot)
         elif task._holds_foreign:
+            # First: a handler may come in the midst of it, and never is it released twice.
+            task._holds_foreign = False
             try:
                 self._pool._semaphore.release()
             except Exception:  # the task has its outcome all the same
                 self._pool.logger.exception("the pool's semaphore could not be released")
-            task._holds_foreign = False
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
-        task._is_delivered = True
         # What came before may still be in the hand of another thread, which finds no task any more.
         if event[7] and task._accept_callback is not None:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
@@ -169,30 +244,18 @@ class Delivery:
             self.callbacks.append((task._call_softened, (event[13],)))
         timed_out = outcome == _core.TIMED_OUT
         if timed_out:
-            self.callbacks.append((task._call_back, (self._pool.on_hard_timeout, task)))
+            self.callbacks.append((task._call_timed_out, (self._pool.on_hard_timeout,)))
         if timed_out or task._wants_callbacks():
             self.callbacks.append((task._call_ended, (timed_out,)))
 
     def _decode(
         self, decode: Callable[[Any], Any], data: bytes | None
     ) -> tuple[Any, BaseException | None]:
-        """A value, or why there is none. What a signal handler raises while we unpickle, as for
-        Ctrl-C, is meant for the program and not for this task; the task's own data raises again
-        when it is tried again."""
-        failure: BaseException | None = None
-        for _ in range(TRIES):
-            try:
-                found = decode(data)
-                break
-            except BaseException as error:
-                failure = error
-                if threading.current_thread() is not threading.main_thread():
-                    return None, failure  # handlers run in the main thread only
-        else:
-            return None, failure
-        if failure is not None:
-            self._interrupt = failure
-        return found, None
+        """A value, or why there is none."""
+        found, failure, interrupt = codec.decode(decode, data)
+        if interrupt is not None:
+            self._interrupt = interrupt
+        return found, failure
 
     def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
         _, outcome, number, _, pid, status, zygote_lost, at, data = event[:9]
@@ -201,7 +264,7 @@ class Delivery:
             result, failure = self._decode(codec.decode_result, data)
             if failure is None:
                 return result, None
-            failed = TypeError(f"the result of {task.name} cannot be unpickled: {failure!r}")
+            failed = TypeError(f"the result of {task.name} cannot be unpickled: {shown(failure)}")
             failed.__cause__ = failure
             return None, failed
         if outcome == _core.ERROR:
@@ -210,7 +273,7 @@ class Delivery:
             error, failure = self._decode(codec.decode_exception, data)
             if failure is None:
                 return None, error
-            return None, TypeError(f"what {task.name} raised cannot be unpickled: {failure!r}")
+            return None, TypeError(f"what {task.name} raised cannot be unpickled: {shown(failure)}")
         runtime = time.monotonic() - at if at else None
         if outcome == _core.CANCELLED:
             return None, task._cancelled_by
@@ -245,6 +308,7 @@ class Delivery:
 
     def _worker_up(self, event: Event) -> None:
         self.health.worker_up(event[4])
+        self._oom_kills.look()
         self._pool.logger.debug("worker %d is up in slot %d", event[4], event[3])
 
     def _worker_exited(self, event: Event) -> None:
@@ -258,6 +322,7 @@ class Delivery:
         if how in (_core.EXIT_UNASKED, _core.EXIT_OVERDUE):
             level = "warning"
         unheard = self.health.worker_exited(pid, bool(was_up))
+        self._oom_kills.look()
         getattr(self._pool.logger, level)("worker %d (slot %d) %s", pid, slot, what)
         if unheard and how == _core.EXIT_UNASKED and not zygote_lost:
             message = f"worker {pid} {what} before it was up"
@@ -266,7 +331,15 @@ class Delivery:
 
     def _worker_failed(self, event: Event) -> None:
         self.health.worker_failed(event[4])
-        self._start_failed(event[4], codec.decode_exception(event[8] or b""))
+        cause, failure = self._decode(codec.decode_exception, event[8] or b"")
+        if failure is not None:
+            cause = InitializerError(
+                f"what the initializer raised cannot be unpickled: {shown(failure)}"
+            )
+        self._start_failed(event[4], cause)
+
+    def _spawn_wanted(self, _event: Event) -> None:
+        self.callbacks.append((self._pool._permit_spawn, ([True],)))
 
     def _start_failed(self, pid: int, cause: Exception) -> None:
         if self.health.start_failed(pid, cause):
@@ -282,15 +355,15 @@ class Delivery:
         )
 
     def _zygote_lost(self, event: Event) -> None:
+        what = "does not answer" if event[1] else "died"
         if event[5]:
-            what = "does not answer" if event[1] else "died"
             self._pool.logger.error(
                 "zygote %d %s; zygote %d has taken over", event[4], what, event[5]
             )
             return
         self._pool._recovery.is_due = True  # or not: restart() may have been called since
         if event[4]:  # else a standby that was forked a moment ago, and died before it said its pid
-            self._pool.logger.error("zygote %d died, and there is no standby", event[4])
+            self._pool.logger.error("zygote %d %s, and there is no standby", event[4], what)
 
     def _outsider(self, event: Event) -> None:
         self._pool.logger.error("worker %d wrote nonsense into the pool and is killed", event[4])
@@ -307,6 +380,8 @@ def serve(pool: weakref.ref[Any], core: CorePool, stopping: threading.Event) -> 
         if alive is None:
             return
         _deliver(alive, stopping)
+        if alive._is_copy():  # a callback has forked: with its only thread that process ends
+            return
         del alive
     alive = pool()
     if alive is not None:  # what is still due is due here, not in the thread that ends the pool

@@ -18,8 +18,13 @@ from typing import Any
 from ._core import CorePool
 from .delivery import Delivery, serve
 from .errors import PoolClosed
+from .options import check_timeout
 from .recovery import Recovery
-from .task import remaining
+from .task import is_main_thread, remaining
+
+#: Seconds that the main thread waits at a time. A signal that comes when it is about to wait, and
+#: does not look any more, interrupts nothing: its handler would run when a task ends.
+ATTENTION = 1.0
 
 
 class Driving:
@@ -35,6 +40,7 @@ class Driving:
         self._pid = 0  # of the process that started the pool
         self._thread: threading.Thread | None = None
         self._serving: dict[str, tuple[threading.Thread, threading.Event]] = {}
+        self._beginning = threading.RLock()  # held while a delivery thread is started
         self._calling_back: set[int] = set()  # threads that run callbacks now
         self._raised: list[BaseException] = []  # what callbacks raised and poll or join will raise
 
@@ -66,9 +72,11 @@ class Driving:
 
     def register_with_event_loop(self, loop: Any) -> None:
         """Become the guest of a loop that has `add_reader(fd, callback)`: kombu's Hub, asyncio,
-        uvloop. When the pool ends it takes its leave by `remove_reader(fd)`."""
+        uvloop. When the pool ends it takes its leave by `remove_reader(fd)`. Again for the same
+        loop where that has forgotten its readers, as kombu's does when it is reset."""
         loop.add_reader(self.fileno(), self.poll)
-        self._hosts.append(loop)
+        if loop not in self._hosts:
+            self._hosts.append(loop)
 
     def _leave_loops(self) -> None:
         """Before the descriptor is closed: its number will be somebody else's."""
@@ -80,6 +88,7 @@ class Driving:
         """Do what is due, waiting up to `timeout` seconds for something; run callbacks if the pool
         is a guest. The number of events handled (int). Raises what a callback raised that is in
         `callbacks_propagate`."""
+        check_timeout(timeout)
         self._check_own()
         if self._finished:
             return 0
@@ -97,21 +106,37 @@ class Driving:
         """Poll the core, apply what it found, and pass it on; how many events that was."""
         if self._recovery.is_due:  # still: a signal handler has broken it off
             self._recovery.attempt(self)
-        events = self._delivery.events
+        delivery = self._delivery
+        events = delivery.events
         # Some are left if a signal handler raised while they were applied: then do not wait.
-        count = self._core.poll(0 if events else timeout, rouses, events)
-        if not events:
-            return count
+        in_hand = delivery.is_in_hand()
+        found = True  # for all that a handler lets us know
         try:
-            self._delivery.apply()
+            count = self._core.poll(0 if events or in_hand else timeout, rouses, events)
+            found = bool(events or in_hand)
+            if found:
+                delivery.apply()
+        except BaseException:
+            self._core.remind()  # what is left is for whoever comes first, a loop, or
+            self._core.rouse_gatherer()  # the delivery thread
+            raise
         finally:
-            self._core.rouse()  # others may have waited for what was in this batch
+            if found:
+                self._core.rouse()  # others may have waited for what was in this batch
+        if not found:
+            return count
         if self._recovery.is_due:
             self._recovery.attempt(self)
         if self._delivery.callbacks and not self._guest:
             self._serve_others()
             self._core.rouse_gatherer()
         return count
+
+    def _answer(self) -> None:
+        """Do what is due by now, and call back, in this thread."""
+        while self._core.poll(0, self._core.rouses(), self._delivery.events):
+            self._delivery.apply()
+            self._run_callbacks()
 
     def _look(self) -> None:
         if not self._finished and self._started and not self._is_copy():
@@ -130,6 +155,8 @@ class Driving:
             if self._finished or left == 0:
                 return condition()
             self._check_own()
+            if is_main_thread():
+                left = ATTENTION if left is None else min(left, ATTENTION)
             self._take(left, rouses)
             if self._guest:
                 self._run_callbacks()
@@ -149,18 +176,35 @@ class Driving:
             name="prefork-delivery",
             daemon=True,
         )
-        # Two threads may come here at once; setdefault decides which of them starts it.
-        if self._serving.setdefault("delivery", (thread, stopping))[0] is thread:
+        # Two threads may come here at once: the lock decides which of them starts it. Who ends the
+        # pool meanwhile waits for that, but for a signal handler in this very thread.
+        with self._beginning:
+            if self._finished or self._thread is not None:
+                return
+            self._serving["delivery"] = (thread, stopping)
             self._thread = thread
-            thread.start()
+            try:
+                thread.start()
+            except BaseException as error:
+                stopping.set()  # should it live
+                self._thread = None
+                self._serving.pop("delivery", None)
+                if type(error) is not RuntimeError:  # "can't start new thread"; else a handler's,
+                    self._serve_others()  # and it may have died at birth
+                raise
 
     @staticmethod
     def _serve(pool: weakref.ref[Driving], core: CorePool, stopping: threading.Event) -> None:
         alive = pool()
-        if alive is not None:
-            alive._calling_back.add(threading.get_ident())
+        if alive is None:
+            return
+        calling_back, me = alive._calling_back, threading.get_ident()
         del alive
-        serve(pool, core, stopping)
+        calling_back.add(me)
+        try:
+            serve(pool, core, stopping)
+        finally:  # another thread may have that number next
+            calling_back.discard(me)
 
     def _stop_thread(self, timeout: float | None) -> bool:
         """End the delivery thread after the callbacks that are due; False if that takes longer than
@@ -171,7 +215,9 @@ class Driving:
             return True
         stopping.set()
         self._core.rouse_gatherer()
-        if thread is not threading.current_thread():
+        with self._beginning:
+            has_begun = thread.is_alive()
+        if has_begun and thread is not threading.current_thread():
             thread.join(timeout)
             if thread.is_alive():
                 return False
@@ -187,6 +233,11 @@ class Driving:
         finally:
             if not nested:
                 self._calling_back.discard(me)
+
+    def in_callback(self) -> bool:
+        """Whether this thread is calling the pool's callbacks just now. To wait for another
+        callback would be in vain there."""
+        return threading.get_ident() in self._calling_back
 
     def _propagate(self, error: BaseException) -> None:
         self._raised.append(error)

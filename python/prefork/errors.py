@@ -86,8 +86,8 @@ class WorkerKilled(WorkerLostError):
 
 class OutOfMemory(WorkerKilled):
     """The worker was killed because memory ran out, as far as the kernel tells: its counter of such
-    kills, for our cgroup, went up. Or the pool has killed it, for it had more than the pool's
-    `memory_limit`."""
+    kills, for our cgroup, went up since a worker last came or went, which may have been for another
+    process there. Or the pool has killed it, for it had more than the pool's `memory_limit`."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
@@ -127,12 +127,12 @@ class QueueTimeout(_TaskEnded):
 
 
 class SoftTimeLimitExceeded(Exception):
-    """Raised inside a task, in its main thread, that runs longer than its `soft_timeout`: it may
-    catch it, tidy up and return. Not a TimeoutError."""
+    """Raised inside a task, in its main thread, that runs longer than its `soft_timeout`, and by
+    `Task.interrupt()`: it may catch it, tidy up and return. Not a TimeoutError."""
 
     def __init__(self, message: str = "", limit: float | None = None) -> None:
         super().__init__(message, limit)
-        self.limit = limit  #: seconds
+        self.limit = limit  #: seconds; None if it was Task.interrupt()
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -258,7 +258,10 @@ def _explained(name: str, end: WorkerEnd) -> tuple[type[WorkerLostError], str]:
     how = signal_name(end.signal)
     peak = f" Its memory was {end.peak_rss} KiB at its highest." if end.peak_rss else ""
     if end.out_of_memory:
-        message = f"worker {end.pid} was killed by the kernel, out of memory, {while_it_ran}."
+        message = (
+            f"worker {end.pid} was killed by {how} {while_it_ran}, likely by the kernel, out of "
+            "memory: its count of such kills went up."
+        )
         return OutOfMemory, message + peak
     if (limit := _rlimit_of(end.signal)) is not None:
         how += f" ({limit})"

@@ -10,6 +10,14 @@ PATIENCE = 3  # starts that must fail in a row before the waiting tasks are fail
 ENDURANCE = 10.0  # and seconds for which they must, where workers have come up before
 
 
+def shown(error: BaseException) -> str:
+    """Its repr, if it has one: an exception of the application's may raise there."""
+    try:
+        return repr(error)
+    except (Exception, SystemExit):
+        return f"{type(error).__qualname__} (its repr cannot be shown)"
+
+
 class Health:
     """What a pool knows of its workers' beginnings; kept by its Delivery."""
 
@@ -79,17 +87,16 @@ class Health:
 
     def error(self, pool: object) -> Exception | None:
         """Why no worker can start: an exception of its own for everybody who is to raise it."""
-        if self.zygote_missing:
+        missing, cause = self.zygote_missing, self._cause  # a restart() elsewhere forgets them
+        if missing:
             return RuntimeError(
                 f"{pool} has lost its zygote and its standby, and has no new one: "
-                f"{self.zygote_missing}. Call restart()."
+                f"{missing}. Call restart()."
             )
-        if self._cause is None:
+        if cause is None:
             return None
         # What we have made ourselves is a sentence, and may end in lines that a worker has written.
-        ours = type(self._cause) is InitializerError
-        error = InitializerError(
-            f"no worker can start: {self._cause if ours else repr(self._cause)}"
-        )
-        error.__cause__ = self._cause
+        ours = type(cause) is InitializerError
+        error = InitializerError(f"no worker can start: {cause if ours else shown(cause)}")
+        error.__cause__ = cause
         return error

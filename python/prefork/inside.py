@@ -1,4 +1,4 @@
-"""What a task can ask and do while it runs: which it is, and more time."""
+"""What code in a worker can ask and do: which worker and task it is, more time, its end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import codec
-from .errors import SoftTimeLimitExceeded
 
 if TYPE_CHECKING:
     from ._core import CoreWorker
+    from .worker import WorkerSetup
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,26 @@ class CurrentTask:
     losses: int  #: how often a worker was lost in it before
 
 
+@dataclass(frozen=True)
+class CurrentWorker:
+    """The worker that this process is."""
+
+    slot: int  #: its place in the pool, from 0; somebody else's once it has ended
+    generation: int  #: the how-manieth process of its pool it is, from 1
+
+
 class Present:
     """The worker that this process is, and the call that it makes."""
 
-    def __init__(self, core: CoreWorker) -> None:
+    def __init__(
+        self,
+        core: CoreWorker,
+        setup: WorkerSetup,
+        finish: Callable[[WorkerSetup, int], object],
+    ) -> None:
         self.core = core
+        self.setup = setup
+        self.finish = finish
         self.pid = os.getpid()
         self.call: tuple[Callable[..., Any], Any, float] | None = None
 
@@ -48,19 +63,45 @@ class Present:
 
     def on_soft_limit(self, number: int, frame: FrameType | None) -> None:
         """The handler of the soft signal, which may come late: only its own call is told."""
-        limit = self.core.soft_limit()
-        if limit:
-            raise SoftTimeLimitExceeded(f"the task ran longer than {limit:g} s", limit)
+        limit = self.core.take_soft_limit()
+        if limit == 0:
+            return
+        why = "was interrupted" if limit is None else f"ran longer than {limit:g} s"
+        error = self.setup.soft_timeout_error(f"the task {why}", limit)
+        if error is not None:
+            raise error
 
 
 _present: Present | None = None
 
 
-def become(core: CoreWorker) -> Present:
-    """From now on this process is that worker."""
+def become(
+    core: CoreWorker, setup: WorkerSetup, finish: Callable[[WorkerSetup, int], object]
+) -> Present:
+    """From now on this process is that worker. `finish` does what belongs to an orderly exit."""
     global _present
-    _present = Present(core)
+    _present = Present(core, setup, finish)
     return _present
+
+
+def current_worker() -> CurrentWorker | None:
+    """The worker that this process is, None in any other (also in one that a task has forked). Its
+    initializer may ask, too."""
+    if _present is None or _present.pid != os.getpid():
+        return None
+    return CurrentWorker(_present.core.slot, _present.core.generation)
+
+
+def exit_worker(exitcode: int = 0) -> NoReturn:
+    """End this worker in good order: `on_process_exit`, multiprocessing's exit functions, what is
+    in the buffers of stdout and stderr, and out. A task that does so is lost with WorkerExited.
+    Raises RuntimeError outside of a worker."""
+    if _present is None or current_worker() is None:
+        raise RuntimeError("this process is no worker of a pool")
+    try:
+        _present.finish(_present.setup, exitcode)
+    finally:
+        os._exit(exitcode & 0xFF)
 
 
 def current_task() -> CurrentTask | None:

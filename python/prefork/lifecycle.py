@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import boot
-from ._core import CorePool
+from ._core import CorePool, call_once
 from .driving import Driving
 from .errors import PoolClosed
 from .logs import Log
@@ -49,6 +49,7 @@ class Lifecycle(Driving):
         setup: WorkerSetup,
         preload: Sequence[str],
         recycling: Recycling,
+        before_spawn: Callable[[], object] | None,
         capture_output: bool,
         logger: Logger,
     ) -> None:
@@ -59,6 +60,7 @@ class Lifecycle(Driving):
         self._setup = setup
         self._preload = tuple(preload)
         self._recycling = recycling
+        self._before_spawn = before_spawn
         self._capture_output = capture_output
         self._closed = self._terminated = False
         self._starting = threading.Lock()
@@ -67,7 +69,8 @@ class Lifecycle(Driving):
         """Fork the zygote, from this thread, and have it fork the workers, which come up in the
         background. Raises RuntimeError if it was started already, OSError (EMFILE where the limit
         of descriptors is too low for so many workers); with `start_method="exec"` also what
-        pickling the initializer and its arguments raises."""
+        pickling the initializer and its arguments raises. What `before_spawn` or a signal handler
+        raises when there is a zygote already, as for Ctrl-C, ends the pool."""
         if self._started or not self._starting.acquire(blocking=False):
             raise RuntimeError(f"{self!r} was started already")
         try:
@@ -82,6 +85,7 @@ class Lifecycle(Driving):
                 self._recycling.jitter,
                 TERM_GRACE,
                 self._capture_output,
+                self._before_spawn is not None,
             )
             boot.start_zygote(core, self._start_method, self._setup, self._preload)
             self._core = core
@@ -90,7 +94,25 @@ class Lifecycle(Driving):
             _live.add(self)
         finally:
             self._starting.release()
-        core.drive_in_background()
+        try:
+            if self._before_spawn is not None:
+                self._answer()
+                self._serve_others()
+            core.drive_in_background()
+        except BaseException:  # nobody is in a `with` block yet, to end the pool
+            self.terminate()
+            raise
+
+    def _permit_spawn(self, token: list[bool]) -> None:
+        """What the pool asks for before each spawn."""
+        try:
+            if self._before_spawn is not None:
+                call_once(token, self._before_spawn)
+        except Exception:
+            self.logger.exception("before_spawn raised; the worker is forked all the same")
+        finally:
+            if not self._finished:
+                self._core.permit_spawn()
 
     def _check_descriptors(self, workers: int) -> None:
         """A pool that ends half-way up would leave the application none to open a file with."""
@@ -143,6 +165,7 @@ class Lifecycle(Driving):
         """After `close` or `terminate`: wait up to `timeout` seconds until all workers have ended
         and all callbacks have been called. Whether that is so. Raises ValueError if the pool was
         not closed, and what a callback raised that is in `callbacks_propagate`."""
+        check_timeout(timeout)
         self._check_started()
         if self._is_copy():
             return True
@@ -195,7 +218,7 @@ class Lifecycle(Driving):
         queued ones wait for the new. The way out for a pool that has lost its zygote and may not
         have a new one by itself. Forks from this thread; raises as `start` does, and PoolClosed."""
         self._check_open()
-        self.logger.info("%r restarts: a new zygote is forked from the application", self)
+        self.logger.info("%r restarts: a new zygote is started from the application", self)
         self._have_zygote()
         self._recovery.start_afresh()
 
@@ -228,7 +251,7 @@ class Lifecycle(Driving):
         """Have the last callbacks called; False if that takes longer than `timeout` seconds."""
         if not self._stop_thread(timeout):
             return False
-        if threading.get_ident() not in self._calling_back:
+        if not self.in_callback():
             self._run_callbacks()
         return True
 
@@ -324,6 +347,10 @@ class Lifecycle(Driving):
 
     def on_apply(self, target: Callable[..., Any], args: Sequence[Any]) -> None:
         """Called by `apply_async` before the task is submitted."""
+
+    def on_submit(self, task: Task[Any]) -> None:
+        """Called by `apply_async` with the task that it will return, before a worker may have it.
+        Until then nothing can be done with it."""
 
     def on_hard_timeout(self, task: Task[Any]) -> None:
         """Called, as a callback, when a task was killed for running longer than its limit."""

@@ -7,6 +7,10 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
+
+ENCODING = "utf-8"  # of the kernel's files
+OOM_KILL_LASTS = 1.0  # seconds in which who was killed is to be heard of
 
 
 def usable_cpus() -> int:
@@ -19,11 +23,11 @@ def usable_cpus() -> int:
 def _cgroup_quota(root: Path) -> int | None:
     """CPUs by quota, rounded up, of cgroup v2 or v1; None if there is no limit."""
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        quota, period = (root / "cpu.max").read_text(ENCODING).split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text()
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text(ENCODING)
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text(ENCODING)
         except OSError:
             return None
     try:
@@ -35,23 +39,36 @@ def _cgroup_quota(root: Path) -> int | None:
 
 class OomKills:
     """The kernel's count of processes that it has killed for want of memory: of our cgroup (v2 or
-    v1), or, where that has none, of the whole machine."""
+    v1), or, where that has none, of the whole machine. It has no times, and one may have been of a
+    program that a task has started: what nobody claims is forgotten soon after it was seen."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._sources = list(_oom_counters(root))
         self._seen = self._count()
+        self._unclaimed = 0
+        self._at = 0.0  # when the last of them was seen
+
+    def look(self) -> None:
+        """To be called whenever a worker comes or goes."""
+        count, now = self._count(), monotonic()
+        if now - self._at > OOM_KILL_LASTS:
+            self._unclaimed = 0
+        if count > self._seen:
+            self._unclaimed += count - self._seen
+            self._seen, self._at = count, now
 
     def claim(self) -> bool:
         """Whether there is one that nobody has claimed; now it is claimed."""
-        if self._count() <= self._seen:
+        self.look()
+        if not self._unclaimed:
             return False
-        self._seen += 1
+        self._unclaimed -= 1
         return True
 
     def _count(self) -> int:
         for path in self._sources:
             try:
-                lines = path.read_text().splitlines()
+                lines = path.read_text(ENCODING).splitlines()
             except OSError:
                 continue
             for name, _, value in (line.partition(" ") for line in lines):
@@ -62,7 +79,7 @@ class OomKills:
 
 def _oom_counters(root: Path) -> Iterator[Path]:
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(ENCODING).splitlines()
     except OSError:
         lines = []
     for line in lines:
@@ -103,7 +120,7 @@ def thread_count(but: str | None = None) -> int | None:
 def _thread_name(tid: str) -> str | None:
     """What the kernel calls a thread of ours; None if it has ended meanwhile."""
     try:
-        return Path(f"/proc/self/task/{tid}/comm").read_text().rstrip("\n")
+        return Path(f"/proc/self/task/{tid}/comm").read_text(ENCODING).rstrip("\n")
     except OSError:
         return None
 
@@ -111,7 +128,7 @@ def _thread_name(tid: str) -> str | None:
 def resident_kib(pid: int) -> int:
     """The resident memory of a process in KiB (int), 0 if it is gone or cannot be asked."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(ENCODING).split()[1])
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024

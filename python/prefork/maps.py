@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from . import codec
 from .errors import TimeoutError
+from .options import check_seconds, check_timeout, checked_chunksize
 from .task import Task, remaining
 
 if TYPE_CHECKING:
@@ -29,18 +30,19 @@ def run_chunk(target: Callable[..., Any], star: bool, items: list[Any]) -> codec
     worker = os.getpid()
     for item in items:
         try:
-            outcomes.append((True, target(*item) if star else target(item)))
+            outcomes.append((codec.OK, target(*item) if star else target(item)))
         except BaseException as error:
             if os.getpid() != worker:
                 raise
-            outcomes.append((False, codec.encode_exception(error)))
+            outcomes.append((codec.ERROR, codec.encode_exception(error)))
     return outcomes
 
 
 class MapIterator(Iterator[R]):
     """What `imap` and `imap_unordered` return: an iterator over results. It raises what an item's
-    call raised when its turn comes (StopIteration as RuntimeError: it would look like the end), and
-    goes on after that. `next(timeout)` waits that many seconds. Several threads may share it."""
+    call raised when its turn comes (StopIteration as RuntimeError: it would look like the end), or
+    what pickling the item raised, and goes on after that. What the input or pickling the function
+    raises is the last. `next(timeout)` waits that many seconds. Several threads may share it."""
 
     def __init__(
         self,
@@ -52,8 +54,7 @@ class MapIterator(Iterator[R]):
         star: bool = False,
         timeout: float | None = None,
     ) -> None:
-        if chunksize < 1:
-            raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+        chunksize = checked_chunksize(chunksize)
         pool._check_usable()
         self._pool = pool
         self._target = target
@@ -61,7 +62,7 @@ class MapIterator(Iterator[R]):
         self._chunksize = chunksize
         self._ordered = ordered
         self._star = star
-        self._limit = timeout
+        self._limit = check_seconds("timeout", timeout)
         self._open: dict[Task[Any], None] = {}  # in order of submission, not taken yet
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._items: list[Any] = []  # pulled, not yet submitted
@@ -72,17 +73,16 @@ class MapIterator(Iterator[R]):
         self._lock = threading.RLock()
         self._pull(0)
 
-    def _pull(self, unfinished: int) -> None:
-        """Submit until the pool has enough to do. What Ctrl-C breaks off goes on at the next call:
-        items that were pulled are kept."""
-        window = AHEAD * max(1, self._pool.limit) - unfinished
+    def _pull(self, taken: int) -> None:
+        """Submit until the pool has enough to do; `taken` of the open tasks are about to be taken.
+        What Ctrl-C breaks off goes on at the next call: items that were pulled are kept."""
+        most = AHEAD * max(1, self._pool.limit) + taken
         try:
-            while window > 0 and (self._items or not self._exhausted):
+            while len(self._open) < most and (self._items or not self._exhausted):
                 if not self._exhausted:
                     self._pull_items()
                 if self._items:
                     self._submit(self._items)
-                    window -= 1
         except Exception as error:  # of submitting; it comes after the results of what went before
             self._exhausted = True
             self._items = []
@@ -98,28 +98,53 @@ class MapIterator(Iterator[R]):
         self._exhausted = len(self._items) < self._chunksize
 
     def _submit(self, items: list[Any]) -> None:
-        if self._chunksize > 1:
-            call: tuple[Callable[..., Any], tuple[Any, ...]] = (
-                run_chunk,
-                (self._target, self._star, items),
-            )
-        else:
-            call = (self._target, tuple(items[0]) if self._star else (items[0],))
+        """The first ones of those that were pulled."""
         self._pool._check_usable()
-        limit = self._pool._timeout if self._limit is None else self._limit
-        task: Task[Any] = Task(self._pool, self._name, None, limit)
-        task._soft_limit = self._pool._soft_timeout
+        try:
+            body = self._encode(items)
+        except Exception as error:
+            self._submit_singly(items, error)
+            return
+        task = self._new_task()
         if not self._ordered:
             task._completed = self._ended
-        body = codec.encode_call(*call, None)
         try:
             self._open[task] = None
             self._pool._submit(task, body)
         finally:  # by Ctrl-C, too
             if task._number:
-                self._items = []
+                del self._items[: len(items)]
             else:
                 self._open.pop(task, None)
+
+    def _encode(self, items: list[Any]) -> bytes:
+        if self._chunksize > 1:
+            return codec.encode_call(run_chunk, (self._target, self._star, items), None)
+        args = tuple(items[0]) if self._star else (items[0],)
+        return codec.encode_call(self._target, args, None)
+
+    def _new_task(self) -> Task[Any]:
+        limit = self._pool._timeout if self._limit is None else self._limit
+        task: Task[Any] = Task(self._pool, self._name, None, limit)
+        task._soft_limit = self._pool._soft_timeout
+        return task
+
+    def _submit_singly(self, items: list[Any], error: Exception) -> None:
+        """They cannot be pickled. Each item by itself then, and in the place of one that cannot be
+        sent a task that has failed. What the function itself raises ends the input."""
+        codec.encode_call(self._target, (), None)
+        if len(items) > 1:
+            while self._items:
+                self._submit(self._items[:1])
+            return
+        task = self._new_task()
+        task._settle(None, error, False)
+        try:
+            self._open[task] = None
+            if not self._ordered:
+                self._ended.append(task)
+        finally:
+            del self._items[:1]
 
     def __iter__(self) -> MapIterator[R]:
         return self
@@ -130,8 +155,10 @@ class MapIterator(Iterator[R]):
     def next(self, timeout: float | None = None) -> R:
         """The next result. Raises StopIteration, prefork.TimeoutError after `timeout` seconds
         (nothing is lost: call again), or what the item's call raised."""
+        check_timeout(timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+        patience = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        if not self._lock.acquire(timeout=patience):
             raise TimeoutError(f"another thread waits for the next result for {timeout} s")
         try:
             return self._next(deadline, timeout)
@@ -146,17 +173,32 @@ class MapIterator(Iterator[R]):
             if not self._await(remaining(deadline)):
                 raise TimeoutError(f"no result of {self._name} came within {timeout} s")
             # The input first: if it is interrupted, the task that has ended is still there.
-            self._pull(len(self._open) - 1)
+            self._pull(1)
             task = next(iter(self._open)) if self._ordered else self._ended.popleft()
             del self._open[task]
             if self._chunksize == 1:
                 only: R = self._result_of(task)
                 return only
             self._ready.extend(self._result_of(task))
-        good, value = self._ready.popleft()
-        if not good:
-            self._raise(codec.decode_exception(value))
-        result: R = value
+        return self._take()
+
+    def _take(self) -> R:
+        """The next item of a chunk. It stays the next one where Ctrl-C has broken that off."""
+        kind, found = self._ready[0]
+        failure: BaseException | None = None
+        if kind != codec.OK:
+            how = codec.decode_result if kind == codec.PICKLED else codec.decode_exception
+            found, failure, interrupt = codec.decode(how, found)
+            if interrupt is not None:
+                raise interrupt
+        self._ready.popleft()
+        if failure is not None:
+            what = "what {} raised" if kind == codec.ERROR else "the result of {}"
+            what = what.format(self._name)
+            raise TypeError(f"{what} cannot be unpickled: {failure!r}") from failure
+        if kind == codec.ERROR:
+            self._raise(found)
+        result: R = found
         return result
 
     def _await(self, timeout: float | None) -> bool:

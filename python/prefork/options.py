@@ -6,11 +6,12 @@ import difflib
 import inspect
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MAX_WORKERS = 4095
+COUNT_BOUND = 1 << 32  # of what the core counts in 32 bits
 MOST_RETRIES = 60000
 OTHER_NAMES = dict.fromkeys(
     ("processes", "procs", "workers", "max_workers", "concurrency"), "limit"
@@ -54,7 +55,7 @@ def checked_limit(limit: int) -> int:
     return limit
 
 
-def checked_count(name: str, count: int | None, bound: int = 1 << 32) -> int | None:
+def checked_count(name: str, count: int | None, bound: int = COUNT_BOUND) -> int | None:
     """A positive number below `bound`, or none. Raises ValueError, TypeError for no integer."""
     if count is None:
         return None
@@ -72,28 +73,64 @@ def not_negative(count: int) -> int:
     return count
 
 
-def checked_retries(on_lost: str, retries: int) -> int:
+def checked_retries(on_lost: str, retries: int | None) -> int:
     """How often a lost task is called again. Raises ValueError, and TypeError for no integer."""
     if on_lost not in ("fail", "retry"):
         raise ValueError(f'on_lost must be "fail" or "retry", not {on_lost!r}')
-    retries = operator.index(retries)
+    if on_lost == "fail":
+        if retries is not None:
+            raise ValueError(f'retries={retries} says nothing without on_lost="retry"')
+        return 0
+    retries = 1 if retries is None else operator.index(retries)
     if not 0 <= retries <= MOST_RETRIES:
         raise ValueError(f"retries must be between 0 and {MOST_RETRIES}, not {retries}")
-    return retries if on_lost == "retry" else 0
+    return retries
 
 
 def check_seconds(name: str, seconds: float | None) -> float | None:
-    """A positive number of seconds, or None. Raises ValueError."""
-    if seconds is not None and not seconds > 0:  # nor is "not a number"
-        raise ValueError(f"{name} must be positive, not {seconds}")
+    """A positive number of seconds, or None. Raises ValueError, and TypeError for no number."""
+    try:
+        if seconds is not None and not seconds > 0:  # nor is "not a number"
+            raise ValueError(f"{name} must be positive, not {seconds}")
+    except TypeError:
+        raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
     return seconds
+
+
+def checked_chunksize(chunksize: int) -> int:
+    """How many items make a task. Raises ValueError, and TypeError for no integer."""
+    try:
+        chunksize = operator.index(chunksize)
+    except TypeError:
+        raise TypeError(f"chunksize must be an integer, not {chunksize!r}") from None
+    if chunksize < 1:
+        raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+    return chunksize
+
+
+def check_bool(**given: Any) -> None:
+    """Raises TypeError for what is neither True nor False."""
+    for name, value in given.items():
+        if type(value) is not bool:
+            raise TypeError(f"{name} must be True or False, not {value!r}")
+
+
+def check_kwargs(kwargs: Any) -> None:
+    """Raises TypeError for what is no mapping."""
+    if type(kwargs) is not dict and not isinstance(kwargs, Mapping):
+        raise TypeError(f"kwargs must be a mapping, not {kwargs!r}")
 
 
 def check_callable(**given: Any) -> None:
     """Raises TypeError for what is neither callable nor None."""
     for name, function in given.items():
         if function is not None and not callable(function):
-            raise TypeError(f"{name} must be callable, not {function!r}")
+            raise not_callable(name, function)
+
+
+def not_callable(name: str, function: Any) -> TypeError:
+    """What to raise."""
+    return TypeError(f"{name} must be callable, not {function!r}")
 
 
 def checked_exceptions(given: Sequence[type[BaseException]]) -> tuple[type[BaseException], ...]:

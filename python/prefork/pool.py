@@ -16,37 +16,39 @@ One task, as a walk through the layers:
 from __future__ import annotations
 
 import errno
-import signal as signals
 from collections.abc import Callable, Iterable, Sequence
 from logging import Logger
 from typing import Any, NoReturn, TypeVar
 
 from . import boot, codec
-from .errors import PoolClosed
+from .ending import Ending
+from .errors import PoolClosed, SoftTimeLimitExceeded
 from .facts import Worker, info_of, stats_of, workers_of
 from .logs import pool_logger
 from .machine import usable_cpus
 from .maps import MapIterator
 from .options import (
     Recycling,
+    check_bool,
     check_callable,
     check_has,
+    check_kwargs,
     check_seconds,
     checked_exceptions,
     checked_limit,
     checked_names,
     checked_retries,
+    not_callable,
     unknown_option,
 )
-from .sizing import Sized
 from .task import Task
-from .worker import WorkerSetup
+from .worker import SoftTimeoutError, WorkerSetup
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class TaskPool(Sized):
+class TaskPool(Ending):
     """A pool of worker processes, forked from a zygote, that survives the loss of any of them.
 
     Parameters: `limit` (int): how many workers; None: what the container allows; 0: none, tasks
@@ -55,22 +57,26 @@ class TaskPool(Sized):
     types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit, for
-    ten seconds at most. `timeout`: seconds that a task may run, then its worker is killed.
-    `soft_timeout`: seconds after which SoftTimeLimitExceeded is raised inside the task. A worker is
-    replaced, and its successor forked ahead, after `maxtasksperchild` tasks, `max_age_per_child`
-    seconds, or the task in which it was seen with more than `max_memory_per_child` KiB of memory of
-    its own (looked at ten times a second while it works); each up to the share `recycle_jitter`
-    earlier, at random, so that workers do not end together. One that is spent by age or memory goes
-    on until its successor is up, or three times as long as that took the last time. `memory_limit`:
-    KiB above which, seen as often, its task is lost with OutOfMemory, and it is killed. Its own is
-    anonymous memory of this process alone: neither shared memory, nor what its subprocesses have.
-    `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and `release()`, and
-    is released exactly once for every task of `apply_async`, also for one that did not wait for it
-    (then whoever called has acquired it). `start_method`: "fork" or "exec". `preload`: modules that
-    the zygote imports. `capture_output`: what a task writes to descriptors 1 and 2, with all that C
-    code and programs that it starts write there, goes into memory; the last of it (8 KiB, whole
-    lines) is the `output` of its WorkerLostError or TimeLimitExceeded, that of tasks that end well
-    is dropped. `logger`: instead of `prefork`'s.
+    ten seconds at most. `before_spawn()` is called here, in the application, before each worker is
+    forked, which waits for that: within `start()`, and later where callbacks are; so it must not
+    wait for a task of this pool. `timeout`: seconds that a task may run, then its worker is killed.
+    `soft_timeout`: seconds after which SoftTimeLimitExceeded is raised inside the task, or what
+    `soft_timeout_error(message, seconds)` returns (nothing for None; seconds is None for
+    `Task.interrupt()`). A worker is replaced, and its successor forked ahead, after
+    `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which it was seen with
+    more than `max_memory_per_child` KiB of memory of its own (looked at ten times a second while it
+    works); each up to the share `recycle_jitter` earlier, at random, so that workers do not end
+    together. One that is spent by age or memory goes on until its successor is up, or three times
+    as long as that took the last time. `memory_limit`: KiB above which, seen as often, its task is
+    lost with OutOfMemory, and it is killed. Its own is anonymous memory of this process alone:
+    neither shared memory, nor what its subprocesses have. `semaphore`: the slots, if not the pool's
+    own; it has `acquire(blocking)` and `release()`, and is released exactly once for every task of
+    `apply_async`, also for one that did not wait for it (then whoever called has acquired it).
+    `start_method`: "fork" or "exec". `preload`: modules that the zygote imports. `capture_output`:
+    what a task writes to descriptors 1 and 2, with all that C code and programs that it starts
+    write there, goes into memory; the last of it (8 KiB, whole lines) is the `output` of its
+    WorkerLostError or TimeLimitExceeded, that of tasks that end well is dropped. `logger`: instead
+    of `prefork`'s.
 
     If zygote and standby are killed at once, the pool has a new zygote by itself, three times in a
     minute at most: by "exec" always, by "fork" only while the process has a single thread (a pool
@@ -100,6 +106,8 @@ class TaskPool(Sized):
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
         on_process_exit: Callable[[int, int], object] | None = None,
+        soft_timeout_error: SoftTimeoutError = SoftTimeLimitExceeded,
+        before_spawn: Callable[[], object] | None = None,
         timeout: float | None = None,
         soft_timeout: float | None = None,
         maxtasksperchild: int | None = None,
@@ -122,25 +130,35 @@ class TaskPool(Sized):
         )
         check_seconds("timeout", timeout)
         check_seconds("soft_timeout", soft_timeout)
-        check_callable(initializer=initializer, on_process_exit=on_process_exit)
+        check_callable(
+            initializer=initializer,
+            on_process_exit=on_process_exit,
+            soft_timeout_error=soft_timeout_error,
+            before_spawn=before_spawn,
+        )
+        # Celery gives putlocks as it is set, which may be another no.
+        check_bool(capture_output=capture_output, putlocks=putlocks or False)
         check_has(semaphore, "semaphore", "acquire", "release")
         check_has(logger, "logger", "warning")
         method = start_method
         if method is None:
             method = boot.default_start_method() if forking_enable else "exec"
+        elif method == "fork" and not forking_enable:
+            raise ValueError('forking_enable=False is start_method="exec", and not "fork"')
         if method not in boot.START_METHODS:
             raise ValueError(f"start_method must be one of {boot.START_METHODS}, not {method!r}")
-        setup = WorkerSetup(initializer, tuple(initargs), on_process_exit)
+        setup = WorkerSetup(initializer, tuple(initargs), on_process_exit, soft_timeout_error)
         super().__init__(
             limit,
             method,
             setup,
             checked_names(preload),
             recycling,
-            bool(capture_output),
+            before_spawn,
+            capture_output,
             logger or pool_logger,
         )
-        self._have_slots(putlocks, semaphore)
+        self._have_slots(bool(putlocks), semaphore)
         self.callbacks_propagate = checked_exceptions(callbacks_propagate)
         self.app = app
         self._timeout = timeout
@@ -173,7 +191,7 @@ class TaskPool(Sized):
         soft_timeout: float | None = None,
         queue_timeout: float | None = None,
         on_lost: str = "fail",
-        retries: int = 1,
+        retries: int | None = None,
         correlation_id: str | None = None,
         waitforslot: bool | None = None,
     ) -> Task[R]:
@@ -183,9 +201,9 @@ class TaskPool(Sized):
 
         `timeout` and `soft_timeout` are the task's own limits, in place of the pool's.
         `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.
-        `on_lost="retry"`: if its worker dies, it is called again, up to `retries` times; only for
-        functions that may run more than once. A task that loses a worker each time ends with
-        QuarantinedTask.
+        `on_lost="retry"`: if its worker dies, it is called again, up to `retries` times (1 by
+        default); only for functions that may run more than once. A task that loses a worker each
+        time ends with QuarantinedTask. While it waits for its next call it counts as not begun.
 
         Callbacks get: `callback(result)`, `error_callback(exception)`, `accept_callback(pid, at)`
         when the task begins (`at` as of time.monotonic()), `timeout_callback(soft, seconds)` when
@@ -193,12 +211,8 @@ class TaskPool(Sized):
         for a slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
         self._check_usable()
-        check_callable(
-            callback=callback,
-            error_callback=error_callback,
-            accept_callback=accept_callback,
-            timeout_callback=timeout_callback,
-        )
+        if kwargs is not None:
+            check_kwargs(kwargs)
         self.on_apply(target, args)
         limit = self._timeout if timeout is None else check_seconds("timeout", timeout)
         task: Task[R] = Task(self, codec.name_of(target), correlation_id, limit)
@@ -207,15 +221,23 @@ class TaskPool(Sized):
             task._soft_limit = check_seconds("soft_timeout", soft)
         if queue_timeout is not None:
             task._queue_limit = check_seconds("queue_timeout", queue_timeout)
-        if on_lost != "fail" or retries != 1:
+        if on_lost != "fail" or retries is not None:
             task._retries = checked_retries(on_lost, retries)
         if callback is not None:
+            if not callable(callback):
+                raise not_callable("callback", callback)
             task._callback = callback
         if error_callback is not None:
+            if not callable(error_callback):
+                raise not_callable("error_callback", error_callback)
             task._error_callback = error_callback
         if accept_callback is not None:
+            if not callable(accept_callback):
+                raise not_callable("accept_callback", accept_callback)
             task._accept_callback = accept_callback
         if timeout_callback is not None:
+            if not callable(timeout_callback):
+                raise not_callable("timeout_callback", timeout_callback)
             task._timeout_callback = timeout_callback
         propagate = self.callbacks_propagate
         if callbacks_propagate is not None:
@@ -227,6 +249,7 @@ class TaskPool(Sized):
         try:
             took = self._take_slot(task, waitforslot is not False)
             task._holds_foreign = not self._semaphore_is_ours
+            self.on_submit(task)
             self._submit(task, body)
         except BaseException:
             if not task._number:  # else it runs, and nobody has it in hand
@@ -291,7 +314,8 @@ class TaskPool(Sized):
     ) -> MapIterator[R]:
         """An iterator over `func(x)` in the order of the input, which is pulled as results are
         taken. `chunksize` items make one task, of which each has its own result or error (but for
-        the loss of its worker, which they share)."""
+        the loss of its worker, which they share). An item that cannot be pickled has that for its
+        error."""
         return MapIterator(self, func, iterable, chunksize, True, False, timeout)
 
     def imap_unordered(
@@ -304,48 +328,6 @@ class TaskPool(Sized):
     ) -> MapIterator[R]:
         """As `imap`, in the order in which tasks end."""
         return MapIterator(self, func, iterable, chunksize, False, False, timeout)
-
-    def flush(self) -> int:
-        """Cancel every task that has not begun; how many that were."""
-        self._check_own()
-        return sum(task.cancel() for task in list(self._delivery.tasks.values()))
-
-    def terminate_job(self, pid: int, signal: int | None = None) -> bool:
-        """End the task that worker `pid` runs now, and the worker, by `signal` (SIGTERM, SIGQUIT,
-        SIGABRT or SIGKILL; default SIGTERM). Whether it ran one. Raises ValueError for a signal
-        that does not end a worker."""
-        self._check_own()
-        return self._kill_by(self._core.kill_job, pid, signal)
-
-    def _kill(self, number: int, signal: int | None) -> bool:
-        self._check_own()
-        return not self._finished and self._kill_by(self._core.kill_task, number, signal)
-
-    def _kill_by(self, kill: Callable[[int, int], bool], whom: int, signal: int | None) -> bool:
-        try:
-            done = kill(whom, signals.SIGTERM if signal is None else signal)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise ValueError(f"signal {signal} does not end a worker") from None
-        self._look()
-        return done
-
-    def _cancel(self, task: Task[Any]) -> bool:
-        self._check_own()
-        if self._finished or not self._core.cancel(task._number):
-            return False
-        self._look()
-        return True
-
-    def _find(self, number: int) -> int:
-        return 0 if self._finished or self._is_copy() else self._core.find_task(number)
-
-    def _fail_waiting(self) -> None:
-        """Every task that has not begun fails, for no worker can start."""
-        for number, task in list(self._delivery.tasks.items()):
-            task._cancelled_by = self._delivery.health.error(self)
-            self._core.cancel(number)
 
     # ---- facts -------------------------------------------------------------------------------
 

@@ -7,21 +7,23 @@ import threading
 from collections import deque
 from itertools import islice
 
+from .options import MAX_WORKERS, check_timeout
+
 
 class Slots:
     """What a pool has where it was given no semaphore.
 
-    A slot is in one place at a time: among the free ones, or in the hand (a list) of the task that
-    holds it. It moves within one call into C, so that neither another thread nor a signal handler
-    that raises finds it on the way.
+    A slot is in one place at a time: among the free ones, in the hand (a list) of the task that
+    holds it, or put away: there are as many as a pool may ever have. It moves within one call into
+    C, so that neither another thread nor a signal handler that raises finds it on the way.
     """
 
     def __init__(self, count: int) -> None:
         self._free = deque([True] * count)
-        self._gone: deque[bool] = deque()  # slots that the pool has had
-        self._due: deque[bool] = deque()  # a mark for each that is to be gone
+        self._away = deque([True] * (MAX_WORKERS - count))
+        self._due = len(self._away)  # how many are to be away
         self._next_free = iter(self._free.popleft, None)
-        self._next_gone = iter(self._gone.popleft, None)
+        self._next_away = iter(self._away.popleft, None)
 
     def take(self, hand: list[bool]) -> bool:
         """Whether there was one."""
@@ -35,32 +37,24 @@ class Slots:
         """Nothing if the hand is empty."""
         with contextlib.suppress(IndexError):
             self._free.extend(islice(iter(hand.pop, None), 1))
-        if len(self._gone) != len(self._due):
+        if len(self._away) != self._due:
             self._balance()
 
-    def grow(self, count: int) -> None:
-        """Have `count` more slots."""
-        for _ in range(count):
-            try:
-                self._due.popleft()
-            except IndexError:
-                self._free.append(True)
-        self._balance()
-
-    def shrink(self, count: int) -> None:
-        """Have `count` fewer; those in use go when they are given back."""
-        self._due.extend([True] * count)
+    def resize(self, count: int) -> None:
+        """Have `count` slots; those in use that are too many go when they are given back. What a
+        handler breaks off here is seen to when the next is given back."""
+        self._due = MAX_WORKERS - count
         self._balance()
 
     def _balance(self) -> None:
-        """As many gone as are due to be, or as there are free ones. Two threads may overdo it: then
+        """As many away as are due to be, or as there are free ones. Two threads may overdo it: then
         one of them takes back what was too much."""
         with contextlib.suppress(IndexError):
-            while over := len(self._gone) - len(self._due):
+            while over := len(self._away) - self._due:
                 if over < 0:
-                    self._gone.extend(islice(self._next_free, 1))
+                    self._away.extend(islice(self._next_free, 1))
                 else:
-                    self._free.extend(islice(self._next_gone, 1))
+                    self._free.extend(islice(self._next_away, 1))
 
 
 class Semaphore:
@@ -94,6 +88,9 @@ class Semaphore:
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take a slot. True; False if there was none (within `timeout` seconds)."""
+        check_timeout(timeout)
+        if timeout is not None:
+            timeout = min(timeout, threading.TIMEOUT_MAX)
         with self._changed:
             if blocking and self._taken >= self._bound:
                 self._changed.wait_for(lambda: self._taken < self._bound, timeout)
@@ -123,6 +120,15 @@ class Semaphore:
             raise ValueError(f"a semaphore cannot shrink by {count}")
         with self._changed:
             self._bound = max(0, self._bound - count)
+
+    def resize(self, bound: int) -> None:
+        """Have so many slots; those in use that are too many go when they are released. Again, and
+        nothing comes of it. Raises ValueError below 0."""
+        if bound < 0:
+            raise ValueError(f"a semaphore cannot have {bound} slots")
+        with self._changed:
+            self._bound = bound
+            self._changed.notify_all()
 
     def clear(self) -> None:
         """Give every slot back."""

@@ -19,7 +19,9 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._core import call_first, call_once
 from .errors import TimeoutError
+from .options import check_timeout
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -50,7 +52,6 @@ class Task(concurrent.futures.Future[T]):
     _accepted_by: int = 0
     _slot: list[bool] | None = None  # of the pool's own, where tasks take one
     _holds_foreign: bool = False  # a slot of a semaphore that was passed in
-    _is_delivered: bool = False
     _cancelled_by: Exception | None = None  # why the pool itself cancelled it
     _completed: Any = None  # where an iterator of the map family wants to find us
 
@@ -117,6 +118,8 @@ class Task(concurrent.futures.Future[T]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the end, driving the pool. True if it has come."""
+        if timeout is not None:
+            check_timeout(timeout)
         if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
             return True
         return self._pool._wait(self._has_ended, timeout)
@@ -161,6 +164,11 @@ class Task(concurrent.futures.Future[T]):
         """End the running task and its worker by `signal` (default SIGTERM, followed by SIGKILL).
         Whether it was running: another task is never hit."""
         return self._pool._kill(self._number, signal)
+
+    def interrupt(self) -> bool:
+        """Raise SoftTimeLimitExceeded in the task, as if its soft limit were up, if it runs; its
+        worker lives on. Whether it was running: another task is never hit."""
+        return self._pool._interrupt(self._number)
 
     # ---- what Future does with a Condition ---------------------------------------------------
 
@@ -213,6 +221,8 @@ class Task(concurrent.futures.Future[T]):
         """Give the task its outcome and wake who waits. Calls no callback."""
         if not self._has_ended():
             self._end(result, exception, cancelled)
+        elif self.__dict__.pop("_is_half_told", False):
+            self._tell_the_others()
         completed, self._completed = self._completed, None
         if completed is not None:
             completed.append(self)
@@ -226,56 +236,83 @@ class Task(concurrent.futures.Future[T]):
         if condition is _SETTLED:
             self._state = end
             return
+        try:
+            with condition:
+                self._state = end
+                for waiter in self._waiters:
+                    self._tell(waiter)
+                condition.notify_all()
+        except BaseException:  # of a signal handler: see _settle
+            self.__dict__["_is_half_told"] = True
+            raise
+
+    def _tell(self, waiter: Any) -> None:
+        if self._state == CANCELLED_AND_NOTIFIED:
+            waiter.add_cancelled(self)
+        elif self._exception is not None:
+            waiter.add_exception(self)
+        else:
+            waiter.add_result(self)
+
+    def _tell_the_others(self) -> None:
+        """A signal handler has broken off the telling. Who was just being told may wake early, and
+        sees who has ended; a wait that never ends would be worse."""
+        condition = self._condition
         with condition:
-            self._state = end
             for waiter in self._waiters:
-                if cancelled:
-                    waiter.add_cancelled(self)
-                elif exception is not None:
-                    waiter.add_exception(self)
+                if self in waiter.finished_futures:
+                    waiter.event.set()
                 else:
-                    waiter.add_result(self)
+                    self._tell(waiter)
             condition.notify_all()
 
     def _wants_callbacks(self) -> bool:
         return bool(self._callback or self._error_callback or self._done_callbacks)
 
+    # ---- calling back, by the pool -----------------------------------------------------------
+    #
+    # Each of these may be due twice, and be begun again where a signal handler has broken it off:
+    # each callback has a token, which is taken as it is called.
+
     def _call_accepted(self, pid: int, at: float) -> None:
-        accept = self.__dict__.pop("_accept_callback", None)  # it may be due twice
-        if accept is not None:
-            self._call_back(accept, pid, at)
+        if self._accept_callback is not None:
+            self._call_once("_accepted_token", self._accept_callback, pid, at)
+            self.__dict__.pop("_accept_callback", None)  # it may hold us
 
     def _call_softened(self, times: int) -> None:
         """The soft limit was up, so many times by now: once for each attempt that was told."""
         for turn in range(times):
-            mine = object()  # it may be due twice
-            first = self.__dict__.setdefault(f"_softened_{turn}", mine) is mine
-            if first and self._timeout_callback is not None:
-                self._call_back(self._timeout_callback, True, self._soft_limit)
+            if self._timeout_callback is not None:
+                name = f"_softened_token_{turn}"
+                self._call_once(name, self._timeout_callback, True, self._soft_limit)
+
+    def _call_timed_out(self, hook: Callable[[Any], object]) -> None:
+        self._call_once("_hook_token", hook, self)
 
     def _call_ended(self, timed_out: bool) -> None:
         """The callbacks, in their order: timeout, then result or error, then done."""
-        try:
-            self._call_own(timed_out)
-        finally:  # also if Ctrl-C has hit the others
-            self._call_done_callbacks()
+        self._call_own(timed_out)
+        self._call_done_callbacks()
+        for name in ("_callback", "_error_callback", "_timeout_callback"):
+            self.__dict__.pop(name, None)  # they may hold us
 
     def _call_own(self, timed_out: bool) -> None:
         if timed_out and self._timeout_callback is not None:
-            self._call_back(self._timeout_callback, False, self._limit)
+            self._call_once("_timeout_token", self._timeout_callback, False, self._limit)
         if self._exception is not None:
             if self._error_callback is not None:
-                self._call_back(self._error_callback, self._exception)
+                self._call_once("_end_token", self._error_callback, self._exception)
         elif self._state == FINISHED and self._callback is not None:
-            self._call_back(self._callback, self._result)
+            self._call_once("_end_token", self._callback, self._result)
 
     def _call_done_callbacks(self) -> None:
-        while self._done_callbacks:
-            try:
-                fn = self._done_callbacks.pop(0)
-            except IndexError:
-                break
-            self._call_back(fn, self)
+        while self._done_callbacks and not self._pool._is_copy():
+            self._call_back(call_first, self._done_callbacks, self)
+
+    def _call_once(self, name: str, fn: Callable[..., object], *args: object) -> None:
+        """But not in a child that an earlier callback has forked, and returned in."""
+        if not self._pool._is_copy():
+            self._call_back(call_once, self.__dict__.setdefault(name, [True]), fn, *args)
 
     def _call_back(self, fn: Callable[..., object], *args: object) -> None:
         try:
@@ -284,7 +321,7 @@ class Task(concurrent.futures.Future[T]):
             self._pool._propagate(error)
         except BaseException as error:
             # In the main thread that may be Ctrl-C, which is meant for the program.
-            if isinstance(error, KeyboardInterrupt) and _is_main_thread():
+            if isinstance(error, KeyboardInterrupt) and is_main_thread():
                 raise
             self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
@@ -299,8 +336,9 @@ class Task(concurrent.futures.Future[T]):
         return f"<Task {self.id} {self._name} {state}>"
 
 
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def is_main_thread() -> bool:
+    """Signal handlers run there, and nowhere else."""
+    return threading.get_ident() == threading.main_thread().ident
 
 
 def remaining(deadline: float | None) -> float | None:

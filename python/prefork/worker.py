@@ -1,4 +1,9 @@
-"""A worker's life in Python, from its birth in the zygote to `os._exit`."""
+"""A worker's life in Python, from its birth in the zygote to `os._exit`.
+
+What a worker needs of the standard library is imported with this, and not after the fork: by then
+the application may be where it cannot be read (chroot, setuid), and each worker would import it for
+itself.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +17,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing import process, util
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 from . import _core, codec, inside
+from .errors import SoftTimeLimitExceeded
 from .logs import worker_logger
 
 if TYPE_CHECKING:
     from ._core import CoreWorker
+
+
+#: (message, seconds; None for Task.interrupt()): what to raise in the task, or nothing
+SoftTimeoutError = Callable[[str, "float | None"], "BaseException | None"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ class WorkerSetup:
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     on_process_exit: Callable[[int, int], object] | None = None
+    soft_timeout_error: SoftTimeoutError = SoftTimeLimitExceeded
 
 
 def forget_application() -> None:
@@ -36,19 +48,12 @@ def forget_application() -> None:
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None:  # its exit function would end the application's children
-        process._children.clear()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util._finalizer_registry.clear()
+    process._children.clear()  # type: ignore[attr-defined]  # at exit it would end them
+    util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
 
 def _become_process(slot: int) -> None:
     """Take an identity of our own in multiprocessing's books, without being daemonic."""
-    import multiprocessing.process as process
-    import multiprocessing.util as util
-
     present: Any = process.current_process()
     identity: Any = process.BaseProcess.__new__(process.BaseProcess)
     identity.__dict__.update(present.__dict__)
@@ -89,6 +94,7 @@ def cannot_work(why: bytes, core: CoreWorker) -> NoReturn:
 
 def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     """The whole life. It always ends in `os._exit`, never in the application's frames."""
+    ending = False
     exitcode = 1
     pid = os.getpid()
     try:
@@ -104,9 +110,11 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         faulthandler.enable(core.crash_log, all_threads=True)
         core.answer_stacks_signal()
         faulthandler.register(_core.STACKS_SIGNAL, core.crash_log, all_threads=True, chain=True)
+        present = inside.become(core, setup, _finish)
         core.unblock_signals()
         if _initialize(core, setup):
-            exitcode = _serve(core, streams)
+            exitcode = _serve(core, present, streams)
+            ending = True
             _finish(setup, exitcode)
     except BaseException as error:  # the application is gone, or a task's signal handler raised
         number = error.errno if isinstance(error, OSError) else 0
@@ -114,24 +122,32 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
             exitcode = _end_of_copy(error)
         elif number == errno.ECANCELED:
             os.kill(pid, signal.SIGKILL)  # as the pool is about to
+        elif isinstance(error, SystemExit) and not ending:  # by a signal handler, between tasks
+            exitcode = _exit_code(error)
+            _finish(setup, exitcode)
         worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
     finally:
-        os._exit(exitcode)
+        os._exit(exitcode & 0xFF)
 
 
 def _end_of_copy(error: BaseException) -> int:
     """The end of a process that a task has forked, and that came back from it: as the interpreter
     would end it. Its exit code."""
-    code: Any = 1
+    code = 1
     if isinstance(error, SystemExit):
-        code = error.code
+        code = _exit_code(error)
     else:
         sys.excepthook(type(error), error, error.__traceback__)
-    if code is not None and not isinstance(code, int):
-        print(code, file=sys.stderr)
-        code = 1
     flush_stdio()
-    return int(code or 0) & 0xFF
+    return code & 0xFF
+
+
+def _exit_code(error: SystemExit) -> int:
+    """As the interpreter has it: a text is printed, and means 1."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
 
 
 def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
@@ -152,9 +168,8 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
     return True
 
 
-def _serve(core: CoreWorker, streams: Iterable[TextIO]) -> int:
+def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
-    present = inside.become(core)
     _take_soft_signal(present, signal.SIG_DFL)
     while True:
         _flush(streams)  # what the task before has left of a line is not the next one's
@@ -194,9 +209,7 @@ def _finish(setup: WorkerSetup, exitcode: int) -> None:
             setup.on_process_exit(os.getpid(), exitcode)
         except BaseException:
             worker_logger.exception("on_process_exit failed in worker %d", os.getpid())
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        util._exit_function()
+    util._exit_function()  # type: ignore[attr-defined]
     flush_stdio()
 
 

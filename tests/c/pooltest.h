@@ -39,6 +39,7 @@ static const unsigned char big[(1 << 14) - 32];
 static inline uint32_t work(const unsigned char *body, size_t size, const void **result,
                             size_t *result_size)
 {
+    sigset_t set;
     *result = body;
     *result_size = size;
     switch (size > 0 ? body[0] : 'e') {
@@ -56,6 +57,14 @@ static inline uint32_t work(const unsigned char *body, size_t size, const void *
         return PF_OK;
     case 'r':
         return PF_ERROR;
+    case 'k': /* careless: what it blocks stays blocked */
+        return sigfillset(&set) < 0 || sigprocmask(SIG_SETMASK, &set, NULL) < 0 ? PF_ERROR : PF_OK;
+    case 'h': /* whether it hears the pool, and nothing else */
+        sigprocmask(SIG_SETMASK, NULL, &set);
+        return !sigismember(&set, PF_SOFT_SIGNAL) && !sigismember(&set, PF_STACKS_SIGNAL) &&
+                       sigismember(&set, SIGTERM) && sigismember(&set, SIGUSR1)
+                   ? PF_OK
+                   : PF_ERROR;
     default:
         return PF_OK;
     }
@@ -92,7 +101,9 @@ static inline void serve(pf_worker *worker)
             flood(worker);
         const void *result;
         size_t size;
+        pf_worker_call_begins(worker);
         uint32_t outcome = work(claim.body, claim.size, &result, &size);
+        pf_worker_call_ends(worker);
         while ((got = pf_worker_deliver(worker, outcome, result, size)) > 0)
             if (pf_worker_wait_space(worker) < 0 && errno != EINTR)
                 _exit(1);
@@ -101,12 +112,9 @@ static inline void serve(pf_worker *worker)
     }
 }
 
-static inline pf_pool *make_pool(uint32_t workers, uint32_t tasks_per_worker)
+/* The first, or one in place of the one it has. */
+static inline void give_zygote(pf_pool *pool)
 {
-    pf_options options = {
-        .workers = workers, .tasks_per_worker = tasks_per_worker, .term_grace = 5000 * ms};
-    pf_pool *pool = pf_pool_new(&options);
-    CHECK(pool != NULL);
     pid_t application = getpid();
     int fd = pf_pool_zygote_prepare(pool);
     CHECK(fd >= 0);
@@ -122,7 +130,20 @@ static inline pf_pool *make_pool(uint32_t workers, uint32_t tasks_per_worker)
         serve(worker);
     }
     CHECK_EQ(pf_pool_zygote_started(pool, pid), 0);
+}
+
+static inline pf_pool *make_pool_of(const pf_options *options)
+{
+    pf_pool *pool = pf_pool_new(options);
+    CHECK(pool != NULL);
+    give_zygote(pool);
     return pool;
+}
+
+static inline pf_pool *make_pool(uint32_t workers, uint32_t tasks_per_worker)
+{
+    return make_pool_of(&(pf_options){
+        .workers = workers, .tasks_per_worker = tasks_per_worker, .term_grace = 5000 * ms});
 }
 
 /* ---- the application ----------------------------------------------------------------------- */

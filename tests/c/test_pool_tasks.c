@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 
 TEST(bytes_come_back)
@@ -25,6 +26,15 @@ TEST(bytes_come_back)
     CHECK(event.at > 0 && event.pid > 0);
     expect(pool, submit(pool, "raise", 0, 0), PF_ERROR);
     expect(pool, submit(pool, "", 0, 0), PF_OK);
+    pf_pool_free(pool);
+}
+
+TEST(a_task_hears_the_pool_whatever_the_one_before_has_blocked)
+{
+    pf_pool *pool = make_pool(1, 0);
+    expect(pool, submit(pool, "hear", 0, 0), PF_ERROR); /* nothing is blocked yet */
+    expect(pool, submit(pool, "keep", 0, 0), PF_OK);
+    expect(pool, submit(pool, "hear", 0, 0), PF_OK);
     pf_pool_free(pool);
 }
 
@@ -130,6 +140,22 @@ TEST(cancel_before_and_after_the_beginning)
 }
 
 /* A body that comes by pipe can be revoked while it is on its way; its worker must go on. */
+TEST(interrupt_tells_the_running_task_and_no_other)
+{
+    pf_pool *pool = make_pool(1, 0);
+    uint64_t running = submit(pool, "sleep", TELL, 0), waiting = submit(pool, "e", 0, 0);
+    pid_t pid = await(pool, PF_EVENT_ACCEPTED, running).pid;
+    CHECK_EQ(pf_pool_interrupt_task(pool, waiting), 0);
+    CHECK_EQ(pf_pool_interrupt_task(pool, running), 1);
+    pf_event event = await(pool, PF_EVENT_DONE, running); /* these workers have no handler */
+    CHECK_EQ(event.outcome, PF_LOST);
+    CHECK(event.pid == pid && WIFSIGNALED(event.status));
+    CHECK_EQ(WTERMSIG(event.status), PF_SOFT_SIGNAL);
+    CHECK_EQ(pf_pool_interrupt_task(pool, running), 0);
+    expect(pool, waiting, PF_OK);
+    pf_pool_free(pool);
+}
+
 TEST(cancel_while_a_large_body_is_on_its_way)
 {
     enum { SIZE = 1 << 20 };

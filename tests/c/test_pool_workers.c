@@ -59,6 +59,34 @@ TEST(a_loss_is_told_before_the_replacement_is_ordered)
     pf_pool_free(pool);
 }
 
+TEST(a_worker_that_is_asked_for_is_not_spawned_before_it_is_permitted)
+{
+    pf_pool *pool = make_pool_of(&(pf_options){.workers = 2, .ask_to_spawn = 1});
+    pf_pool_info info;
+    pid_t pid = 0;
+    for (uint64_t spawned = 0; spawned < 6; spawned++) {
+        (void)await(pool, PF_EVENT_SPAWN_WANTED, 0);
+        pf_event event; /* asked once for each */
+        while (pf_pool_poll(pool, &event, 1, 0, pf_pool_rouses(pool)) > 0)
+            CHECK(event.type != PF_EVENT_SPAWN_WANTED);
+        CHECK_EQ(pf_pool_describe(pool, &info), 0);
+        CHECK_EQ(info.spawned, spawned);
+        CHECK_EQ(pf_pool_permit_spawn(pool), 0);
+        if (spawned == 0)
+            continue; /* the second is asked for */
+        pid = await(pool, PF_EVENT_WORKER_UP, 0).pid;
+        expect(pool, submit(pool, "e", 0, 0), PF_OK);
+        CHECK_EQ(kill(pid, SIGKILL), 0);
+    }
+    pf_pool_free(pool);
+    pool = make_pool(1, 0); /* where nobody asks, there is nothing to permit */
+    CHECK_EQ(pf_pool_permit_spawn(pool), 0);
+    await_alive(pool, 1);
+    CHECK_EQ(pf_pool_describe(pool, &info), 0);
+    CHECK_EQ(info.spawned, 1);
+    pf_pool_free(pool);
+}
+
 TEST(workers_killed_while_idle_are_replaced)
 {
     pf_pool *pool = make_pool(2, 0);

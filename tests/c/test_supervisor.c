@@ -153,6 +153,24 @@ TEST(one_who_was_to_be_killed_before_it_was_known_is)
 }
 
 /* While the whole family is stopped, the clock runs on. */
+TEST(one_whose_initializer_does_not_return_is_killed_when_it_is_to_end)
+{
+    start(3);
+    CHECK_EQ(count(PF_ORDER_SPAWN), 3);
+    pf__supervisor_spawned(&sup, &seats[0]);
+    pf__supervisor_spawned(&sup, &seats[1]);
+    pf__supervisor_resize(&sup, 0);
+    CHECK_EQ(count(PF_ORDER_RETIRE), 3);
+    pf__supervisor_up(&sup, &seats[1]);
+    pf__supervisor_time(&sup, ms + PF_EXIT_PATIENCE - 1);
+    CHECK(count(PF_ORDER_SIGNAL) == 0 && !seats[0].killed && !seats[2].killed);
+    pf__supervisor_time(&sup, ms + PF_EXIT_PATIENCE);
+    CHECK_EQ(count(PF_ORDER_SIGNAL), 1);
+    CHECK(seats[0].killed && !seats[1].killed && seats[2].killed);
+    pf__supervisor_spawned(&sup, &seats[2]); /* only now its pid is known */
+    CHECK_EQ(count(PF_ORDER_SIGNAL), 1);
+}
+
 TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
 {
     everybody_is_up(1);

@@ -182,6 +182,32 @@ TEST(an_exit_is_reported_and_reaped_only_when_acknowledged)
     CHECK(waitpid(zygote, NULL, 0) == zygote);
 }
 
+TEST(a_zygote_sends_a_signal_to_a_child_of_its_own)
+{
+    pid_t zygote;
+    struct birth birth;
+    int control = start_zygote(&zygote);
+    pid_t pid = spawn(control, 1, &birth), other = fork();
+    CHECK(other >= 0);
+    if (other == 0)
+        for (;;)
+            pause();
+    pid_t targets[] = {other, 0, -1, pid};
+    for (int i = 0; i < 4; i++) {
+        struct pf__message kills = {
+            .type = PF_MESSAGE_SIGNAL, .pid = targets[i], .status = SIGKILL};
+        CHECK_EQ(pf__control_send(control, &kills, NULL, 0), 0);
+    }
+    struct pf__message message = hear(control);
+    CHECK(message.type == PF_MESSAGE_EXITED && message.pid == pid);
+    CHECK(WIFSIGNALED(message.status) && WTERMSIG(message.status) == SIGKILL);
+    CHECK(waitpid(other, NULL, WNOHANG) == 0 && kill(other, SIGKILL) == 0);
+    CHECK(waitpid(other, NULL, 0) == other);
+    give_up(&birth);
+    close(control);
+    CHECK(waitpid(zygote, NULL, 0) == zygote);
+}
+
 TEST(a_killed_worker_is_reported_with_its_signal)
 {
     pid_t zygote;

@@ -89,8 +89,10 @@ LOST = [
         THAT_ONE,
         REPLACED,
         "It ended by SIGKILL, and the kernel's counter of such kills for our cgroup went up: so "
-        "it is likely, but not certain, that it was this one. Workers offer themselves before "
-        "the application does (`oom_score_adj`).",
+        "it is likely, but not certain, that it was this one. The counter has no times, and is "
+        "looked at when a worker comes or goes: if a program that a task has started was killed "
+        "for memory since then, and then somebody kills a worker, the pool cannot tell. Workers "
+        "offer themselves before the application does (`oom_score_adj`).",
     ),
     Kind(
         "`OutOfMemory`: a worker was above `memory_limit`",
@@ -163,7 +165,8 @@ ENDED = [
         r"had not begun when the pool was terminated",
         "Every task that waited.",
         "Ends.",
-        "It was never called: it can be submitted elsewhere.",
+        "It was never called, and can be submitted elsewhere; but one with "
+        '`on_lost="retry"` may have lost a worker, and have waited for its next call.',
         "`pid` and `runtime` are None",
     ),
     Kind(
@@ -172,8 +175,10 @@ ENDED = [
         r"",
         "The task of which `cancel()` or `flush()` said so.",
         "Goes on.",
-        "It was never called. (concurrent.futures' class; `callback` and `error_callback` are not "
-        "called, those of `add_done_callback` are.)",
+        "It was never called; but one with "
+        '`on_lost="retry"` may have lost a worker, and have waited for its next call. '
+        "(concurrent.futures' class; `callback` and `error_callback` are not called, those of "
+        "`add_done_callback` are.)",
     ),
 ]
 DEGRADED = [
@@ -184,7 +189,9 @@ DEGRADED = [
         "Every task that waits, and every new one at its call, until a worker comes up.",
         "`state` is `degraded`. It goes on trying, ever later (at most 6.4 s apart); the first "
         "worker that comes up ends that. `restart()` begins anew.",
-        "None of these tasks was called. Three starts failed in a row, no worker was there, and, "
+        "None of these tasks was called, but for what "
+        '`on_lost="retry"` was to call again. '
+        "Three starts failed in a row, no worker was there, and, "
         "if some had come up before, that lasted for ten seconds.",
         "the cause is what the initializer raised, with its traceback, or how the process ended",
         at_call=None,
@@ -196,7 +203,9 @@ DEGRADED = [
         "Every task that waits, and every new one at its call.",
         "`state` is `degraded`: no worker can be forked. `restart()` is the way out; `stop()` and "
         "`terminate()` work as ever.",
-        "None of these tasks was called. Those that ran end as WorkerKilled with `zygote_lost`. By "
+        "None of these tasks was called, but for what "
+        '`on_lost="retry"` was to call again. '
+        "Those that ran end as WorkerKilled with `zygote_lost`. By "
         '`start_method="exec"`, and by `"fork"` where the application has a single thread, it does '
         "not come to this: the pool has a new zygote by itself, three times in a minute at most.",
         at_call=None,
@@ -259,7 +268,8 @@ VALUES = [
         "An argument cannot be pickled",
         r"(?!prefork\.|OSError|RuntimeError).*",
         r"",
-        "None: the call that was to submit the task raises what pickling raises.",
+        "None: the call that was to submit the task raises what pickling raises. Of `imap` the "
+        "one item: the rest of the input follows.",
         "Goes on; no slot was taken.",
         "No task has come into being.",
         cause="",

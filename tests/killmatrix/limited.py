@@ -37,6 +37,22 @@ def tidy_up() -> str:
     return "never"
 
 
+def keep_the_soft_signal_back() -> None:
+    """Until it has come."""
+    from prefork._core import SOFT_SIGNAL
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, [SOFT_SIGNAL])
+    while SOFT_SIGNAL not in signal.sigpending():
+        time.sleep(0.001)
+
+
+def let_the_soft_signal_in() -> str:
+    from prefork._core import SOFT_SIGNAL
+
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [SOFT_SIGNAL])
+    return "not told"
+
+
 def hold_the_gil() -> int:
     return sum(range(10**12))  # one call into C, which never lets go
 

@@ -66,8 +66,14 @@ LOG_LINES = [
         "Both were killed. The next line says whether there is a new one.",
     ),
     LogLine(
+        "ERROR zygote PID does not answer, and there is no standby",
+        "It owed a worker and was silent for thirty seconds. The next line says whether there is a "
+        "new one.",
+    ),
+    LogLine(
         "WARNING ... has a new zygote, PID, started by itself (at most N in N seconds)",
-        "Zygote and standby were killed. The tasks that ran are lost, no other.",
+        "Zygote and standby were killed or do not answer. Tasks that ran went down with the killed "
+        "one, and are lost; no other.",
     ),
     LogLine(
         "ERROR no new zygote is started: ...; restart() is the way out",
@@ -84,6 +90,10 @@ LOG_LINES = [
     LogLine(
         "ERROR the pool's semaphore could not be released",
         "One that was passed in; the traceback follows. The task has its outcome.",
+    ),
+    LogLine(
+        "ERROR before_spawn raised; the worker is forked all the same",
+        "The traceback follows.",
     ),
     LogLine(
         "ERROR the delivery thread of ... met an error",
@@ -115,7 +125,7 @@ LOG_LINES = [
         "Deep recursion in tasks will end workers by SIGSEGV.",
     ),
     LogLine(
-        "INFO ... restarts: a new zygote is forked from the application",
+        "INFO ... restarts: a new zygote is started from the application",
         "`restart()` was called.",
     ),
 ]

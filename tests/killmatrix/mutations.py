@@ -10,17 +10,17 @@ MUTANTS = [
     Mutant(
         "callback-twice",
         "task.py",
-        "self._call_back(self._callback, self._result)",
-        "self._call_back(self._callback, self._result)\n"
-        "            self._call_back(self._callback, self._result)",
+        'self._call_once("_end_token", self._callback, self._result)',
+        'self._call_once("_end_token", self._callback, self._result)\n'
+        '            self._call_once("_other_token", self._callback, self._result)',
         "the callback of a task is called twice",
         ("rlimit-as", "interrupted-in-get"),
     ),
     Mutant(
         "slot-not-released",
         "delivery.py",
-        "        if task._slot:",
-        "        if task._slot and error is None:",
+        "        elif task._holds_foreign:",
+        "        elif task._holds_foreign and error is None:",
         "a task that fails keeps its slot",
         ("sigterm-to-itself", "raises-memoryerror"),
     ),
@@ -107,9 +107,9 @@ MUTANTS = [
     ),
     Mutant(
         "results-must-unpickle",
-        "delivery.py",
-        "            except BaseException as error:\n                failure = error",
-        "            except Exception as error:\n                failure = error",
+        "codec.py",
+        "        except BaseException as error:\n            failure = error",
+        "        except Exception as error:\n            failure = error",
         "SystemExit in the unpickling of a result leaves the call that waits",
         ("result-raises-systemexit-in-the-parent", "result-raises-keyboardinterrupt-in-the-parent"),
     ),
@@ -121,15 +121,6 @@ MUTANTS = [
         "return False",
         "a fork of the application takes the pool for its own",
         ("forks-and-the-child-submits", "forks-and-the-child-ends-the-pool"),
-    ),
-    Mutant(
-        "callbacks-may-not-raise",
-        "task.py",
-        "        except self._propagate as error:\n            self._pool._propagate(error)",
-        "        except ValueError:\n            raise\n"
-        "        except self._propagate as error:\n            self._pool._propagate(error)",
-        "what a callback raises keeps the next ones from being called",
-        ("callback-raises",),
     ),
     Mutant(
         "forgotten-pools-live-on",
@@ -157,9 +148,9 @@ MUTANTS = [
     ),
     Mutant(
         "waiting-tasks-are-not-failed",
-        "pool.py",
-        "            self._core.cancel(number)\n\n    # ---- facts",
-        "\n    # ---- facts",
+        "ending.py",
+        "            self._core.cancel(number)",
+        "            pass",
         "tasks wait for ever when no worker can start",
         ("initializer-fails-for-good", "both-killed-with-tasks-running-and-queued"),
     ),
@@ -184,17 +175,17 @@ MUTANTS = [
     Mutant(
         "large-calls-are-cut",
         "codec.py",
-        "return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)",
-        "return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)[: 1 << 21]",
+        "return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)",
+        "return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)[: 1 << 21]",
         "of a large argument half arrives",
         ("argument-is-huge", "many-large-arguments"),
     ),
     Mutant(
         "calls-are-replaced",
         "codec.py",
-        "    return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)",
+        "    return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)",
         "    try:\n"
-        "        return pickle.dumps((target, args, kwargs, correlation_id), _PROTOCOL)\n"
+        "        return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)\n"
         "    except Exception:\n"
         "        return pickle.dumps((abs, (1,), None, correlation_id), _PROTOCOL)",
         "arguments that cannot be pickled are no error of the call",

@@ -53,7 +53,7 @@ MUTANTS = [
     ),
     Mutant(
         "cancelling-is-pretended",
-        "pool.py",
+        "ending.py",
         "if self._finished or not self._core.cancel(task._number):",
         "if self._finished:",
         "cancel() says yes, and the task is called",
@@ -61,7 +61,7 @@ MUTANTS = [
     ),
     Mutant(
         "ending-is-pretended",
-        "pool.py",
+        "ending.py",
         "            done = kill(whom, signals.SIGTERM if signal is None else signal)",
         "            done = True",
         "terminate() says yes, and nothing is hit",
@@ -145,6 +145,14 @@ MUTANTS = [
         ("stopped-from-many-threads", "calls-before-the-start-and-after-the-end"),
     ),
     Mutant(
+        "terminate-has-all-the-time-there-is",
+        "lifecycle.py",
+        "        grace = TERM_GRACE if timeout is None else timeout\n",
+        "        grace = 1000.0\n",
+        "a worker that is deaf to SIGTERM is not killed",
+        ("ignores-sigterm-when-the-pool-is-terminated",),
+    ),
+    Mutant(
         "stop-waits-for-ever",
         "lifecycle.py",
         "        if not self.join(timeout):\n            self.terminate()",
@@ -176,7 +184,7 @@ MUTANTS = [
     Mutant(
         "size-is-only-noted",
         "sizing.py",
-        "        self._core.resize(limit)\n",
+        "            self._core.resize(limit)\n",
         "",
         "grow() makes no workers",
         ("resized-under-fire",),
@@ -192,8 +200,8 @@ MUTANTS = [
     Mutant(
         "soft-limits-hit-whoever-is-there",
         "inside.py",
-        "        limit = self.core.soft_limit()\n",
-        "        limit = self.core.soft_limit() or 1.0\n",
+        "        limit = self.core.take_soft_limit()\n",
+        "        limit = self.core.take_soft_limit() or 1.0\n",
         "a soft limit that comes late is raised in the next task",
         ("soft-limit-never-hits-the-next-task",),
     ),

@@ -119,6 +119,9 @@ def soft_limit_never_hits_the_next_task(stage: Stage) -> None:
         ends[type(error).__name__] += 1
         stage.outcome(stage.bystanders[-1])
     if stage.strict:
+        stage.outcome(stage.submit(limited.keep_the_soft_signal_back, soft=0.001))
+        late = stage.outcome(stage.submit(limited.let_the_soft_signal_in))
+        check(late == ("not told", None), f"a signal that came late: {late}")
         check(set(ends) == {"NoneType", "SoftTimeLimitExceeded"}, f"ends: {ends}")
         check(stage.native.stats["workers_exited"] == 0, "a worker has ended")
 
@@ -127,7 +130,7 @@ def soft_limit_never_hits_the_next_task(stage: Stage) -> None:
 def hard_limit_never_hits_the_next_task(stage: Stage) -> None:
     stage.start(1)
     ends: Counter[str] = Counter()
-    for i in range(60 if stage.strict else 10):
+    for i in range(200 if stage.strict else 10):
         handle = stage.submit(limited.work, 0.001 + i % 5 * 0.0005, timeout=0.002)
         stage.others(1)
         _, error = stage.outcome(handle)

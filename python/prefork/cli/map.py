@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 
 from prefork import InitializerError, TaskPool
-from prefork.options import MAX_WORKERS
+from prefork.options import COUNT_BOUND, MAX_WORKERS
 
 from .arguments import number
 from .call import Call, UsageError, begin_worker, load
@@ -24,7 +24,6 @@ from .streams import OutputError, give_up_stdout, tell
 from .walk import Walk
 
 ALL_DONE, SOME_FAILED, USAGE, INITIALIZER_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
-MOST_TASKS = (1 << 32) - 1  # of one worker
 
 EPILOG = """\
 exit status: 0 every input was done, or the reader of stdout has gone (`| head`): that ends it,
@@ -159,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         help="default: one per usable CPU",
     )
     add("--timeout", type=number(float, 1e-3, 1e9), metavar="SECONDS", help="limit of one call")
-    tasks = number(int, 1, MOST_TASKS)
+    tasks = number(int, 1, COUNT_BOUND - 1)
     add("--max-tasks-per-child", type=tasks, metavar="N", help="then a new worker")
     add("--initializer", metavar="FUNC", help="called in each new worker, without arguments")
     add("--retries", type=number(int, 0), default=1, metavar="N", help="of lost calls (default 1)")

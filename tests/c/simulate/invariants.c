@@ -4,6 +4,7 @@
  *   no reusable slot beside a waiting task; alive + in flight + in back-off = target
  *   where somebody is to claim, no spare waits; where a spare is ready, nobody spent goes on
  *   no slot is CLAIMED by a worker that was buried
+ *   each spawn was permitted, where that is asked for
  *   whoever is to end and does not is killed in time
  *   while the application waits, nothing that it should know is without a bell, and no call without
  *   a timer for the end of its limit */
@@ -102,7 +103,8 @@ static bool wants_worker(const struct pf__supervisor *sup)
     for (uint32_t i = 0; i < sup->seat_count; i++)
         vacant = vacant || sup->seats[i]->state == PF_SEAT_VACANT;
     return vacant && sup->can_spawn && sup->spawn_timer.at == PF_NEVER &&
-           sup->spawning < PF_MAX_SPAWNING && sup->live - sup->down < most_workers(sup);
+           sup->spawning < PF_MAX_SPAWNING && sup->live - sup->down < most_workers(sup) &&
+           !sup->asked;
 }
 
 void oracle_returned(int events)
@@ -136,6 +138,9 @@ void oracle_returned(int events)
     check_succession(stay);
     MUST(sup->queue.first == NULL || sup->tail - sup->head >= sup->slot_count ||
          (guest && poll_is_ready(application)));
+    /* Who is asked before each spawn is asked once for each, and has the question. */
+    MUST(!sup->asks || pool->counts.spawned <= spawns_permitted);
+    MUST(sup->asked ? spawns_wanted == 1 || pool->event_count > 0 : spawns_wanted == 0);
     /* What is to be spawned is; or, where events are told first, in the next turn. */
     MUST(!wants_worker(sup) || (guest ? poll_is_ready(application) : events > 0));
     uint64_t open = 0;
@@ -177,6 +182,7 @@ static void check_limit(const struct pf__seat *seat, const struct process *proce
 void oracle_at_rest(void)
 {
     MUST(!wants_worker(&pool->sup) && !pf__supervisor_has_orders(&pool->sup));
+    MUST(!pool->sup.asks || pool->event_count == 0);
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         struct process *process = process_of(child);

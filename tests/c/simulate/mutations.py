@@ -14,6 +14,27 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "permit-kept",
+        "supervisor.c",
+        "    sup->permitted = false;\n",
+        "",
+        "more workers are spawned than were permitted",
+    ),
+    Mutant(
+        "events-are-slept-through",
+        "pool_poll.c",
+        "    if (pool->sup.asks && pool->event_count > pool->event_known)\n",
+        "    if (0)\n",
+        "what a call has given is not taken before something else happens",
+    ),
+    Mutant(
+        "question-lost",
+        "supervisor.c",
+        "    sup->asked = false;\n",
+        "",
+        "one worker is asked for, and no other any more",
+    ),
+    Mutant(
         "sleep-unchecked",
         "worker_tasks.c",
         "(control & PF_CTL_HOLD || !something_to_claim(worker))",
@@ -124,7 +145,7 @@ MUTANTS = [
     ),
     Mutant(
         "kill-without-cas",
-        "pool.c",
+        "pool_tasks.c",
         """!atomic_compare_exchange_strong(&child->board.segment->page, &running,
                                                          pf__word(task->seq, 0, PF_CONDEMNED)))
         return 0;""",
@@ -346,14 +367,16 @@ MUTANTS = [
     Mutant(
         "forks-wait-asleep",
         "supervisor.c",
-        "can_publish(sup) || seat_to_fill(sup) != NULL;",
-        "can_publish(sup) || (0 && seat_to_fill(sup) != NULL);",
+        "(!awaits_permit(sup) && seat_to_fill(sup) != NULL);",
+        "(0 && seat_to_fill(sup) != NULL);",
         "the pool sleeps although a replacement is still to be ordered",
     ),
     Mutant(
         "down-for-ever",
         "supervisor_seats.c",
-        "    } else if (seat->down) {\n        pf__supervisor_kill(sup, seat, sigkill);\n",
+        """    } else if (seat->down || seat->retiring) {
+        pf__supervisor_kill(sup, seat, sigkill);
+""",
         "    } else if (seat->down) {\n",
         "a worker that does not end in time is not killed",
     ),

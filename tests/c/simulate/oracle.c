@@ -388,7 +388,7 @@ void oracle_signal(struct process *process)
     if (process->role != WORKER)
         return;
     uint64_t page = process->segment != NULL ? process->segment->page : 0;
-    MUST(terminated || pf__word_state(page) == PF_CONDEMNED || process->down);
+    MUST(terminated || pf__word_state(page) == PF_CONDEMNED || process->down || !process->up);
 }
 
 void oracle_end(void)

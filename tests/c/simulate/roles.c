@@ -12,7 +12,7 @@ enum { BODY_ROOM = 256, BODY_MOST = 3000, RESULT_MOST = 2500, ACTIONS = 400 };
 
 pf_pool *pool;
 bool calm, terminated, guest, perilous;
-uint64_t large;
+uint64_t large, spawns_wanted, spawns_permitted;
 
 unsigned char pattern_at(uint64_t number, size_t at)
 {
@@ -143,6 +143,8 @@ static void set_up(void)
                           .jitter = (uint32_t)draw(500),
                           .term_grace = 20 * ms};
     options.capture_output = options.jitter % 4 == 0; /* drawn already: recorded seeds stay */
+    options.ask_to_spawn = options.jitter % 8 == 1;
+    spawns_wanted = spawns_permitted = 0;
     calm = true;
     pool = pf_pool_new(&options);
     const struct pf__recycling recycling = pool->sup.recycling;
@@ -153,6 +155,7 @@ static void set_up(void)
     pf__supervisor_seats(&pool->sup, pool->seats, seats);
     pool->sup.recycling = recycling;
     pool->sup.captures = options.capture_output != 0;
+    pool->sup.asks = options.ask_to_spawn != 0;
     pool->sup.target = options.workers;
     pool->sup.now = now;
     guest = once_in(4);
@@ -184,8 +187,20 @@ static void submit(void)
     oracle_returned(0);
 }
 
+/* It takes its time for that, but for an end of all things. */
+static void permit_spawn(bool must)
+{
+    if (spawns_wanted == 0 || !(must || once_in(2)))
+        return;
+    spawns_wanted--;
+    spawns_permitted++;
+    MUST(pf_pool_permit_spawn(pool) == 0);
+    oracle_returned(0);
+}
+
 static void poll_pool(int64_t timeout)
 {
+    permit_spawn(calm || timeout < 0);
     pf_event events[8];
     int max = 1 + (int)draw(8);
     if (guest) { /* waits in a loop of its own, for the descriptor */
@@ -196,6 +211,7 @@ static void poll_pool(int64_t timeout)
     MUST(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; i++) {
         oracle_event(&events[i]);
+        spawns_wanted += events[i].type == PF_EVENT_SPAWN_WANTED;
         pf_event_clear(&events[i]);
     }
     if (count >= 0) {

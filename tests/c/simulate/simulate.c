@@ -66,6 +66,14 @@ static void kill_loaders(void)
             process->doomed = true;
 }
 
+/* As if the pool had looked at what its zygotes owe for half a minute: so long none is stopped. */
+static void silence(void)
+{
+    for (struct pf__zygote *zygote = pool != NULL ? pool->zygotes : NULL; zygote != NULL;
+         zygote = zygote->next)
+        zygote->silence = 30;
+}
+
 static void accident(void)
 {
     struct process *worker = some_process(WORKER), *zygote = some_process(ZYGOTE);
@@ -89,8 +97,10 @@ static void accident(void)
             zygote->doomed = true;
         break;
     case 7:
-        if (zygote != NULL)
+        if (zygote != NULL) {
             zygote->stopped = true;
+            silence();
+        }
         break;
     case 8:
         if (application->waits)

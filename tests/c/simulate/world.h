@@ -90,6 +90,7 @@ extern bool terminated; /* pf_pool_terminate was called */
 extern bool guest;      /* the application watches the descriptor */
 extern bool perilous;   /* there are tasks that kill whoever loads them */
 extern uint64_t large;  /* every how manieth body is too large for a slot */
+extern uint64_t spawns_wanted, spawns_permitted; /* asked for and not answered yet; answered */
 extern uint64_t steps_done;
 extern int quota; /* steps that the present process may still take in a row */
 

@@ -1,0 +1,191 @@
+"""Pools of either kind to ask, and what is kept of each answer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from billiard.util import _finalizer_registry
+from workers import STOCK, Worker
+
+from conftest import Driven
+from helpers import eventually
+
+from . import table
+
+PATIENCE = 20.0  # seconds until what does not come is held never to come
+
+
+class Late(AssertionError):
+    """It has come, but not in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"late by {seconds:.1f} s")
+
+
+@contextlib.contextmanager
+def _soon(seconds: float, otherwise: str) -> Iterator[float]:
+    began = time.monotonic()
+    try:
+        yield PATIENCE
+    except Exception as error:
+        raise AssertionError(otherwise) from error
+    took = time.monotonic() - began
+    if took > seconds:
+        raise Late(took)
+
+
+@pytest.fixture
+def soon() -> Callable[..., contextlib.AbstractContextManager[float]]:
+    """`with soon(seconds, otherwise) as timeout`: what is waited for in the block, for `timeout`
+    seconds at most, shall come within `seconds`. If it never comes, `otherwise` says what is."""
+    return _soon
+
+
+@pytest.fixture
+def start(
+    worker: Callable[..., Worker], thread_worker: Callable[..., Worker]
+) -> Callable[..., Worker]:
+    """Starts a worker that has `tasks.py`, with the settings `conf`; it has done a task already."""
+
+    def make(*flags: str, conf: dict[str, Any] | None = None, threads: bool = False, **env: str):
+        env.setdefault("CELERY_TEST_CONF", json.dumps(conf or {}))
+        one = (thread_worker if threads else worker)("-I", "better.tasks", *flags, **env)
+        one.tasks.add.delay(2, 3).get(timeout=30)
+        return one
+
+    return make
+
+
+@pytest.fixture
+def cut(redis_url: str) -> Iterator[Callable[[Worker], None]]:
+    """Cuts a worker's connections to the broker; it has new ones then."""
+    with redis.Redis.from_url(redis_url) as client:
+
+        def cut(one: Worker) -> None:
+            known = one.said().count("Connected to")
+            for connection in eventually(theirs):
+                client.client_kill_filter(_id=connection)
+            eventually(lambda: one.said().count("Connected to") > known)
+
+        def theirs() -> list[str]:
+            ours = _ports(os.getpid())
+            return [
+                connection["id"]
+                for connection in client.client_list()
+                if connection["cmd"] in ("brpop", "psubscribe")
+                and int(connection["addr"].rsplit(":", 1)[1]) not in ours
+            ]
+
+        yield cut
+
+
+def _ports(pid: int) -> set[int]:
+    """The local ports of a process's TCP connections."""
+    inodes = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    with open("/proc/net/tcp") as connections:
+        rows = [line.split() for line in list(connections)[1:]]
+    return {int(row[1].split(":")[1], 16) for row in rows if f"socket:[{row[9]}]" in inodes}
+
+
+def send(one: Worker, name: str, *args: Any, **options: Any) -> Any:
+    """Send one of `tasks.py`, without having it here."""
+    return one.app.send_task(f"better.tasks.{name}", args, **options)
+
+
+class Beat:
+    """A timer of the hub, as a heartbeat has it, and how long it was held up."""
+
+    def __init__(self, one: Driven) -> None:
+        self.longest = 0.0  #: seconds between two beats
+        self._last = time.monotonic()
+        self._one = one
+        one.hub.timer.call_repeatedly(0.02, self._beat)
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Turn the hub until that holds, and a beat has come since."""
+        self._last = time.monotonic()
+        self._one.until(condition)
+        at = time.monotonic()
+        self._one.until(lambda: self._last >= at)
+
+    def during(self, seconds: float) -> None:
+        """Turn the hub that long."""
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
+
+def up(one: Driven) -> list[int]:
+    """The pids of its processes, once each has said that it is up."""
+    one.until(lambda: len(_up(one)) == one.pool.num_processes)
+    return _up(one)
+
+
+def _up(one: Driven) -> list[int]:
+    inner = one.pool._pool
+    if STOCK:
+        said_so = {process.pid for process in inner._fileno_to_inq.values()}
+        return [process.pid for process in inner._pool if process.pid in said_so]
+    return [process.pid for process in inner._pool if process.state in ("idle", "running")]
+
+
+if STOCK:
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_left() -> None:
+        """Much may be left of a pool that hangs."""
+
+    @pytest.fixture
+    def driven(app: Any, hub: Any) -> Iterator[Callable[..., Driven]]:
+        """Makes pools in hub mode, which are not asked to end: some would not."""
+        made: list[Driven] = []
+
+        def make(limit: int = 1, **options: Any) -> Driven:
+            made.append(Driven(app, hub, limit, **options))
+            return made[-1]
+
+        yield make
+        _finalizer_registry.clear()
+        for process in [process for one in made for process in one.pool._pool._pool]:
+            with contextlib.suppress(OSError):
+                os.kill(process.pid, signal.SIGKILL)
+                os.waitpid(process.pid, 0)
+
+
+# ---- what is kept --------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call" or report.failed:
+        error = call.excinfo.value if call.excinfo is not None else None
+        if isinstance(error, Late):
+            said = str(error)
+        elif error is not None:
+            said = f"fails: {(str(error) or repr(error)).splitlines()[0][:150]}"
+        else:
+            said = table.PASSES
+        table.heard(item.originalname, said)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """On Celery's own pool a test that fails is an answer like any other."""
+    if STOCK and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+        session.exitstatus = pytest.ExitCode.OK
