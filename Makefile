@@ -185,7 +185,8 @@ test-fuzz: build/fuzz/built ## 30 s of each target, two at a time
 	mkdir -p $(addprefix build/fuzz/,$(FUZZ_TARGETS))
 	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I@ sh -c 'build/fuzz/tests/fuzz/fuzz_@ \
 	    -max_total_time=30 -max_len=512 -len_control=0 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/ build/fuzz/@ tests/fuzz/corpus/@'
+	    -artifact_prefix=build/fuzz/ build/fuzz/@ tests/fuzz/corpus/@ >build/fuzz/@.log 2>&1 && \
+	    echo fuzz_@ && tail -n 5 build/fuzz/@.log || { tail -n 60 build/fuzz/@.log; exit 255; }'
 
 test-all: ## the Python suite on every supported Python; fails on a missing one
 	@for version in $(VERSIONS); do sh tools/test_version.sh $$version || exit 1; done
