@@ -71,7 +71,7 @@ def test_an_end_whose_application_is_broken_off_is_applied_by_who_comes_first(po
     eventually(lambda: seen == [9, 16])
     assert one.apply(square, (5,)) == 25
     assert seen == [9, 16]
-    assert not (delivery.tasks or delivery.early or delivery._hand or delivery.ended)
+    assert not (delivery.tasks or delivery.early or delivery.hand or delivery.ended)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -85,7 +85,7 @@ def test_a_handler_may_wait_for_the_task_whose_end_it_interrupts(pool, when):
     one.poll()
     assert (waited, seen) == ([True], [9])
     delivery = one._delivery
-    assert not (delivery.tasks or delivery.early or delivery._hand or delivery.ended)
+    assert not (delivery.tasks or delivery.early or delivery.hand or delivery.ended)
     assert one.apply(square, (2,)) == 4
 
 
@@ -109,7 +109,7 @@ def test_a_handler_that_waits_in_vain_leaves_nothing_behind(pool):
     assert one.apply(square, (2,)) == 4
     assert (caught, seen) == ([task], [9])
     delivery = one._delivery
-    assert not (delivery.tasks or delivery.early or delivery._hand or delivery.ended)
+    assert not (delivery.tasks or delivery.early or delivery.hand or delivery.ended)
 
 
 @contextlib.contextmanager

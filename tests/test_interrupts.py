@@ -291,7 +291,7 @@ def test_a_handler_that_raises_anywhere_leaves_no_slot_and_no_task_behind(pool, 
     assert [task.done() or bool(task.get()) for task in held] == [True, True]
     delivery = one._delivery
     assert not (delivery.tasks or delivery.early or delivery.events or delivery.callbacks)
-    assert not delivery._hand
+    assert not delivery.hand
 
 
 @pytest.mark.parametrize("passed_in", [False, True])

@@ -278,10 +278,11 @@ cdef class CorePool:
         return check(pid)
 
 
-def call_once(list token, function, *args):
-    """Takes the token and calls, or does nothing if there is none: no handler comes in between."""
-    if token:
-        token.pop()
+def call_once(dict called, str name, function, *args):
+    """Notes that it is called, and calls, or does nothing if that is noted: no handler comes in
+    between."""
+    if name not in called:
+        called[name] = True
         function(*args)
 
 

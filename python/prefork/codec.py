@@ -37,10 +37,11 @@ class Outcomes(list[Outcome]):
 
 
 class Late:
-    """A result that is made after its call, when the soft limit is no concern any more."""
+    """A result that is pickled in its own way, and after its call: a soft limit is no concern any
+    more then."""
 
-    def value(self) -> Any:
-        """The result."""
+    def encode(self) -> bytes:
+        """The pickle."""
         raise NotImplementedError
 
 
@@ -125,7 +126,7 @@ def encode_result(result: Any) -> tuple[int, bytes]:
         return _encode_outcomes(result)
     try:
         if isinstance(result, Late):
-            result = result.value()
+            return OK, result.encode()
         return OK, pickle.dumps(result, _PROTOCOL)
     except BaseException as error:
         explained = TypeError(f"the result ({type(result).__name__}) cannot be pickled: {error}")
@@ -188,18 +189,19 @@ def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
     return error if isinstance(error, Exception) else remote
 
 
-def decode_result(data: bytes | None) -> Any:
-    """In the application. Raises whatever unpickling raises."""
-    return pickle.loads(data) if data is not None else None
+#: In the application. Raises whatever unpickling raises.
+decode_result = pickle.loads
 
 
 def decode(
-    how: Callable[[Any], Any], data: bytes | None
+    how: Callable[[Any], Any], data: bytes, failure: BaseException | None = None
 ) -> tuple[Any, BaseException | None, BaseException | None]:
     """In the application: a value, or why there is none, and what is to be raised in any case. What
     a signal handler raises while we unpickle, as for Ctrl-C, is meant for the program and not for
-    this task; the task's own data raises again when it is tried again."""
-    failure: BaseException | None = None
+    this task; the task's own data raises again when it is tried again. `failure`: what it raised
+    at a first try."""
+    if failure is not None and not is_main_thread():
+        return None, failure, None
     for _ in range(TRIES):
         try:
             return how(data), None, failure

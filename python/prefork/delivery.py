@@ -53,7 +53,7 @@ class Delivery:
         self.early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
         self.ended: set[int] = set()  # gone from the table a moment ago
         self.events: deque[Event] = deque()
-        self._hand: list[Event] = []  # the main thread's: what it applies now
+        self.hand: list[Event] = []  # the main thread's: what it applies now
         self._depth = 0  # of signal handlers that go on with what they have interrupted there
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
@@ -91,12 +91,12 @@ class Delivery:
         if self.is_in_hand():
             try:
                 self._depth = depth + 1
-                self._apply(self._hand, depth + 1 == DEEPEST)
+                self._apply(self.hand, depth + 1 == DEEPEST)
             finally:
                 self._depth = depth
         elif is_main_thread():
             is_deep = depth == DEEPEST
-            self._apply([] if is_deep else self._hand, is_deep)
+            self._apply([] if is_deep else self.hand, is_deep)
         else:
             self._apply([], False)
         if self._interrupt is not None and is_main_thread():  # the program's, and nobody else's
@@ -106,7 +106,7 @@ class Delivery:
 
     def is_in_hand(self) -> bool:
         """Whether we are in a signal handler that may go on with what it has interrupted."""
-        return bool(self._hand) and self._depth < DEEPEST and is_main_thread()
+        return bool(self.hand) and self._depth < DEEPEST and is_main_thread()
 
     def _apply(self, hand: list[Event], is_deep: bool) -> None:
         event: Event | None = None
@@ -176,6 +176,7 @@ class Delivery:
         task._accepted_by = event[4]
         if task._accept_callback is not None:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
+            task._is_accept_due = True
 
     def _task_softened(self, event: Event) -> None:
         task = self.tasks.get(event[2])
@@ -224,7 +225,15 @@ class Delivery:
         twice, for this is done again from the start where a handler has broken it off, or does it
         itself."""
         outcome = event[1]
-        result, error = self._outcome_of(task, event)
+        result = error = None
+        if outcome == _core.OK:
+            data = event[8] or b""
+            try:
+                result = codec.decode_result(data)
+            except BaseException as failure:
+                result, error = self._decode_again(task, data, failure)
+        else:
+            error = self._error_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
             task._accepted_by = event[4]
         if task._slot:
@@ -238,7 +247,7 @@ class Delivery:
                 self._pool.logger.exception("the pool's semaphore could not be released")
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
         # What came before may still be in the hand of another thread, which finds no task any more.
-        if event[7] and task._accept_callback is not None:
+        if event[7] and task._accept_callback is not None and not task._is_accept_due:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
         if event[13] and task._timeout_callback is not None:
             self.callbacks.append((task._call_softened, (event[13],)))
@@ -249,42 +258,50 @@ class Delivery:
             self.callbacks.append((task._call_ended, (timed_out,)))
 
     def _decode(
-        self, decode: Callable[[Any], Any], data: bytes | None
+        self,
+        decode: Callable[[Any], Any],
+        data: bytes,
+        failure: BaseException | None = None,
     ) -> tuple[Any, BaseException | None]:
-        """A value, or why there is none."""
-        found, failure, interrupt = codec.decode(decode, data)
+        """A value, or why there is none. `failure`: what a first try has raised."""
+        found, failure, interrupt = codec.decode(decode, data, failure)
         if interrupt is not None:
             self._interrupt = interrupt
         return found, failure
 
-    def _outcome_of(self, task: Task[Any], event: Event) -> tuple[Any, BaseException | None]:
+    def _decode_again(
+        self, task: Task[Any], data: bytes, first: BaseException
+    ) -> tuple[Any, BaseException | None]:
+        result, failure = self._decode(codec.decode_result, data, first)
+        if failure is None:
+            return result, None
+        failed = TypeError(f"the result of {task.name} cannot be unpickled: {shown(failure)}")
+        failed.__cause__ = failure
+        return None, failed
+
+    def _error_of(self, task: Task[Any], event: Event) -> BaseException | None:
+        """None: it was cancelled, for no other reason than that somebody wished it."""
         _, outcome, number, _, pid, status, zygote_lost, at, data = event[:9]
         peak_rss, memory, written, notes = event[9:13]
-        if outcome == _core.OK:
-            result, failure = self._decode(codec.decode_result, data)
-            if failure is None:
-                return result, None
-            failed = TypeError(f"the result of {task.name} cannot be unpickled: {shown(failure)}")
-            failed.__cause__ = failure
-            return None, failed
+        error: BaseException
         if outcome == _core.ERROR:
             if data is None:
-                return None, MemoryError(f"there is no room for what {task.name} has returned")
+                return MemoryError(f"there is no room for what {task.name} has returned")
             error, failure = self._decode(codec.decode_exception, data)
             if failure is None:
-                return None, error
-            return None, TypeError(f"what {task.name} raised cannot be unpickled: {shown(failure)}")
+                return error
+            return TypeError(f"what {task.name} raised cannot be unpickled: {shown(failure)}")
         runtime = time.monotonic() - at if at else None
         if outcome == _core.CANCELLED:
-            return None, task._cancelled_by
+            return task._cancelled_by
         stack = readable_stack((data or b"").decode(errors="replace"))
         output = last_lines(written or b"")
         history = last_life(history_of(notes, {number: task.id}))
         if outcome == _core.EXPIRED:
-            return None, queue_timeout(task.id, task.name, task._queue_limit)
+            return queue_timeout(task.id, task.name, task._queue_limit)
         if outcome == _core.TIMED_OUT:
             ran = (task._limit, pid, runtime)
-            return None, time_limit(task.id, task.name, *ran, stack, output, history)
+            return time_limit(task.id, task.name, *ran, stack, output, history)
         killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL
         end = WorkerEnd(
             pid=pid,
@@ -302,7 +319,7 @@ class Delivery:
         )
         lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
         lost.task_id, lost.task_name = task.id, task.name
-        return None, lost
+        return lost
 
     # ---- workers -----------------------------------------------------------------------------
 
@@ -339,7 +356,7 @@ class Delivery:
         self._start_failed(event[4], cause)
 
     def _spawn_wanted(self, _event: Event) -> None:
-        self.callbacks.append((self._pool._permit_spawn, ([True],)))
+        self.callbacks.append((self._pool._permit_spawn, ({},)))
 
     def _start_failed(self, pid: int, cause: Exception) -> None:
         if self.health.start_failed(pid, cause):

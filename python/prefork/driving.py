@@ -52,6 +52,8 @@ class Driving:
         return self._pid != os.getpid()
 
     def _check_own(self) -> None:
+        if self._started and self._pid == os.getpid():
+            return
         self._check_started()
         if self._is_copy():
             raise PoolClosed(
@@ -88,15 +90,17 @@ class Driving:
         """Do what is due, waiting up to `timeout` seconds for something; run callbacks if the pool
         is a guest. The number of events handled (int). Raises what a callback raised that is in
         `callbacks_propagate`."""
-        check_timeout(timeout)
+        if timeout != 0:
+            check_timeout(timeout)
         self._check_own()
         if self._finished:
             return 0
         try:
             count = self._take(timeout, self._core.rouses())
-            if self._guest:
+            if self._guest and self._delivery.callbacks:
                 self._run_callbacks()
-            self._raise_propagated()
+            if self._raised:
+                self._raise_propagated()
         except BaseException:
             self._core.remind()  # of what has not had its turn: the loop shall come again
             raise
@@ -109,7 +113,7 @@ class Driving:
         delivery = self._delivery
         events = delivery.events
         # Some are left if a signal handler raised while they were applied: then do not wait.
-        in_hand = delivery.is_in_hand()
+        in_hand = bool(delivery.hand) and delivery.is_in_hand()
         found = True  # for all that a handler lets us know
         try:
             count = self._core.poll(0 if events or in_hand else timeout, rouses, events)

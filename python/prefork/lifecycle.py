@@ -103,11 +103,11 @@ class Lifecycle(Driving):
             self.terminate()
             raise
 
-    def _permit_spawn(self, token: list[bool]) -> None:
+    def _permit_spawn(self, called: dict[str, Any]) -> None:
         """What the pool asks for before each spawn."""
         try:
             if self._before_spawn is not None:
-                call_once(token, self._before_spawn)
+                call_once(called, "before_spawn", self._before_spawn)
         except Exception:
             self.logger.exception("before_spawn raised; the worker is forked all the same")
         finally:

@@ -245,17 +245,23 @@ class TaskPool(Ending):
         if propagate:
             task._propagate = propagate
         body = codec.encode_call(target, tuple(args), kwargs, correlation_id)
+        self._send(task, body, waitforslot)
+        return task
+
+    def _send(self, task: Task[Any], body: bytes, waitforslot: bool | None) -> None:
+        """Submit a task that is ready for it, when it has its slot."""
         took = False
         try:
-            took = self._take_slot(task, waitforslot is not False)
-            task._holds_foreign = not self._semaphore_is_ours
+            if self.putlocks:
+                took = self._take_slot(task, waitforslot is not False)
+            if not self._semaphore_is_ours:
+                task._holds_foreign = True
             self.on_submit(task)
             self._submit(task, body)
         except BaseException:
             if not task._number:  # else it runs, and nobody has it in hand
                 self._give_slot_back(task, took)
             raise
-        return task
 
     def _submit(self, task: Task[Any], body: bytes) -> None:
         """Hand a new task to the core."""
@@ -278,7 +284,7 @@ class TaskPool(Ending):
             raise
         if delivery.events:  # its end has come already, in another thread
             self._look()
-        if (tell or task._timeout_callback or task._wants_callbacks()) and not self._guest:
+        if not self._guest and (tell or task._timeout_callback or task._wants_callbacks()):
             self._serve_others()
 
     def map(

@@ -84,7 +84,7 @@ class Sized(Lifecycle):
     def _take_slot(self, task: Task[Any], waits: bool) -> bool:
         """Whether a slot was taken. A semaphore that was passed in is taken where we may wait for
         it, and else is taken to be in the caller's hand: it is released once per task anyhow."""
-        if not self.putlocks or self.limit == 0:
+        if self.limit == 0:
             return False
         ours = self._semaphore_is_ours
         if ours:

@@ -36,6 +36,7 @@ class Task(concurrent.futures.Future[T]):
 
     # What most tasks have none of costs them nothing: it is an attribute only of those that do.
     _state: str = PENDING
+    _end_state: str  # what that is about to be
     _result: Any = None
     _exception: BaseException | None = None
     _waiters: Any = ()
@@ -50,6 +51,7 @@ class Task(concurrent.futures.Future[T]):
     _queue_limit: float | None = None
     _retries: int = 0
     _accepted_by: int = 0
+    _is_accept_due: bool = False  # or past: it is among the callbacks that wait
     _slot: list[bool] | None = None  # of the pool's own, where tasks take one
     _holds_foreign: bool = False  # a slot of a semaphore that was passed in
     _cancelled_by: Exception | None = None  # why the pool itself cancelled it
@@ -179,7 +181,7 @@ class Task(concurrent.futures.Future[T]):
         self.__dict__.setdefault("_waiters", [])
         found = self.__dict__.setdefault("_waited_on", threading.Condition())
         if found is _SETTLED:
-            self._state = self.__dict__["_end_state"]
+            self._state = self._end_state
             found = self.__dict__["_waited_on"] = threading.Condition()
         elif self._state not in (FINISHED, CANCELLED_AND_NOTIFIED):
             self._pool._serve_others()
@@ -219,23 +221,24 @@ class Task(concurrent.futures.Future[T]):
 
     def _settle(self, result: Any, exception: BaseException | None, cancelled: bool) -> None:
         """Give the task its outcome and wake who waits. Calls no callback."""
-        if not self._has_ended():
-            self._end(result, exception, cancelled)
-        elif self.__dict__.pop("_is_half_told", False):
-            self._tell_the_others()
-        completed, self._completed = self._completed, None
-        if completed is not None:
-            completed.append(self)
+        if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+            if self.__dict__.pop("_is_half_told", False):
+                self._tell_the_others()
+        else:
+            self._result = result
+            self._exception = exception
+            self._end_state = end = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
+            condition = self.__dict__.setdefault("_waited_on", _SETTLED)
+            if condition is _SETTLED:
+                self._state = end
+            else:
+                self._tell_all(condition, end)
+        if self._completed is not None:
+            completed, self._completed = self._completed, None
+            if completed is not None:
+                completed.append(self)
 
-    def _end(self, result: Any, exception: BaseException | None, cancelled: bool) -> None:
-        self._result = result
-        self._exception = exception
-        end = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
-        self.__dict__["_end_state"] = end
-        condition = self.__dict__.setdefault("_waited_on", _SETTLED)
-        if condition is _SETTLED:
-            self._state = end
-            return
+    def _tell_all(self, condition: threading.Condition, end: str) -> None:
         try:
             with condition:
                 self._state = end
@@ -272,22 +275,23 @@ class Task(concurrent.futures.Future[T]):
     # ---- calling back, by the pool -----------------------------------------------------------
     #
     # Each of these may be due twice, and be begun again where a signal handler has broken it off:
-    # each callback has a token, which is taken as it is called.
+    # of each callback it is noted that it was called, as it is called. In a child that a callback
+    # has forked, and returned in, nothing more is called.
 
     def _call_accepted(self, pid: int, at: float) -> None:
         if self._accept_callback is not None:
-            self._call_once("_accepted_token", self._accept_callback, pid, at)
+            self._call_once("_was_told_accepted", self._accept_callback, pid, at)
             self.__dict__.pop("_accept_callback", None)  # it may hold us
 
     def _call_softened(self, times: int) -> None:
         """The soft limit was up, so many times by now: once for each attempt that was told."""
         for turn in range(times):
-            if self._timeout_callback is not None:
-                name = f"_softened_token_{turn}"
+            if self._timeout_callback is not None and not self._pool._is_copy():
+                name = f"_was_told_softened_{turn}"
                 self._call_once(name, self._timeout_callback, True, self._soft_limit)
 
     def _call_timed_out(self, hook: Callable[[Any], object]) -> None:
-        self._call_once("_hook_token", hook, self)
+        self._call_once("_was_shown_to_hook", hook, self)
 
     def _call_ended(self, timed_out: bool) -> None:
         """The callbacks, in their order: timeout, then result or error, then done."""
@@ -298,21 +302,21 @@ class Task(concurrent.futures.Future[T]):
 
     def _call_own(self, timed_out: bool) -> None:
         if timed_out and self._timeout_callback is not None:
-            self._call_once("_timeout_token", self._timeout_callback, False, self._limit)
+            self._call_once("_was_told_timeout", self._timeout_callback, False, self._limit)
+            if self._pool._is_copy():
+                return
         if self._exception is not None:
             if self._error_callback is not None:
-                self._call_once("_end_token", self._error_callback, self._exception)
+                self._call_once("_was_told_end", self._error_callback, self._exception)
         elif self._state == FINISHED and self._callback is not None:
-            self._call_once("_end_token", self._callback, self._result)
+            self._call_once("_was_told_end", self._callback, self._result)
 
     def _call_done_callbacks(self) -> None:
         while self._done_callbacks and not self._pool._is_copy():
             self._call_back(call_first, self._done_callbacks, self)
 
     def _call_once(self, name: str, fn: Callable[..., object], *args: object) -> None:
-        """But not in a child that an earlier callback has forked, and returned in."""
-        if not self._pool._is_copy():
-            self._call_back(call_once, self.__dict__.setdefault(name, [True]), fn, *args)
+        self._call_back(call_once, self.__dict__, name, fn, *args)
 
     def _call_back(self, fn: Callable[..., object], *args: object) -> None:
         try:

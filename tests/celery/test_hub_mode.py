@@ -261,7 +261,7 @@ def test_every_job_gives_back_one_slot_whatever_its_end(driven):
 
     def run(target, argument):
         one.submit(target, argument)
-        assert len(one.pool._pool._jobs) <= 2
+        assert len(one.pool._pool.workers.jobs) <= 2
 
     for target in targets:
         one.semaphore.acquire(run, *target)
@@ -293,7 +293,7 @@ def test_growing_and_shrinking_take_the_semaphore_along(driven, gate):
     one.pool.grow(2)
     assert one.pool.num_processes == 3
     one.until(lambda: one.names() == ["accept"] * 3)
-    assert len(one.pool._pool._jobs) == 3
+    assert len(one.pool._pool.workers.jobs) == 3
     gate.open(4)
     one.until(lambda: len(one.said) == 8)
     assert one.semaphore.value == 3
@@ -325,7 +325,7 @@ def test_a_pool_that_was_made_with_none_may_be_shrunk_to_that(driven):
 
 def test_the_pool_survives_resets_of_the_hub(driven):
     one = driven(1)
-    fd = one.pool._pool._workers.fileno()
+    fd = one.pool._pool.workers.fileno()
     for _ in range(3):
         one.hub.reset()
         one.pool.register_with_event_loop(one.hub)

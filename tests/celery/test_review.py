@@ -212,8 +212,8 @@ def test_a_worker_with_threads_whose_zygotes_are_killed_has_new_ones(driven):
     over = threading.Event()
     thread, _ = in_a_thread(over.wait)  # beside which the pool does not fork by itself
     try:
-        kill_both_zygotes(one.pool._pool._workers)
-        one.until(lambda: one.pool._pool._workers.state == "degraded")
+        kill_both_zygotes(one.pool._pool.workers)
+        one.until(lambda: one.pool._pool.workers.state == "degraded")
         one.submit(square, 3)
         one.until(lambda: one.names() == ["accept", "success"])
     finally:
@@ -225,8 +225,8 @@ def test_so_has_one_in_thread_mode(blocking):
     said = []
     blocking.apply_async(square, (2,), callback=said.append)
     eventually(lambda: said)
-    kill_both_zygotes(blocking._pool._workers)
-    eventually(lambda: blocking._pool._workers.state == "degraded")
+    kill_both_zygotes(blocking._pool.workers)
+    eventually(lambda: blocking._pool.workers.state == "degraded")
     blocking.apply_async(square, (3,), callback=said.append)
     eventually(lambda: said == [4, 9])
 
@@ -242,6 +242,6 @@ def test_a_pool_keeps_nothing_of_jobs_that_have_ended(driven, gate):
         one.submit(square, 3).terminate(signal.SIGTERM)
         one.until(lambda job=job: job.accepted())
         job.terminate(signal.SIGKILL)
-    one.until(lambda: not one.pool._pool._jobs)
+    one.until(lambda: one.semaphore.value == 2)
+    assert one.pool._pool.workers.jobs == []
     assert one.pool._pool._by_pid == {}
-    assert one.semaphore.value == 2

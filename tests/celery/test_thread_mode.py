@@ -75,12 +75,12 @@ def test_submitting_waits_for_a_slot(blocking, gate):
         thread.start()
     gate.arrived(2)
     eventually(lambda: sum(thread.is_alive() for thread in threads) == 1)
-    assert len(one._pool._jobs) == 2
+    assert len(one._pool.workers.jobs) == 2
     gate.open(3)
     for thread in threads:
         thread.join(30)
     eventually(lambda: len(one.said) == 6)
-    assert not one._pool._jobs
+    assert not one._pool.workers.jobs
 
 
 def test_a_job_may_be_terminated_when_it_is_accepted(blocking, gate):
@@ -101,7 +101,7 @@ def test_a_signal_handler_may_end_a_pool_that_a_job_is_just_given_to(blocking, m
     submit_to_core = prefork.TaskPool._submit
 
     def interrupted(pool, task, body):
-        assert len(one._pool._jobs) == 1
+        assert len(one._pool.workers.jobs) == 1
         one._pool.close()
         one._pool.cut_off()
         assert one._pool.join(30)
@@ -109,7 +109,7 @@ def test_a_signal_handler_may_end_a_pool_that_a_job_is_just_given_to(blocking, m
 
     monkeypatch.setattr(prefork.TaskPool, "_submit", interrupted)
     assert submit(one, square, 3) is None
-    assert not one._pool._jobs
+    assert not one._pool.workers.jobs
     assert one.said == []
 
 

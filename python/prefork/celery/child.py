@@ -173,9 +173,8 @@ class Outcome(codec.Late):
     def __init__(self, outcome: tuple[bool, Any]) -> None:
         self.outcome = outcome
 
-    def value(self) -> bytes:
-        """Pickled, for the Job that knows what to say of it where it does not unpickle. The call is
-        over, and what comes now is for the next."""
+    def encode(self) -> bytes:
+        """Pickled. The call is over, and what comes now is for the next."""
         global _has_returned
         _has_returned = False
         return _encode(self.outcome)

@@ -16,6 +16,8 @@ from celery.worker import state
 
 import prefork
 from prefork import codec
+from prefork.health import Health
+from prefork.options import check_seconds
 
 from . import child, hooks
 from .job import Callback, Job
@@ -28,14 +30,22 @@ STRATEGIES = (None, "default", "fair", "fast", "fcfs")
 
 
 class _Workers(prefork.TaskPool):
-    """Has each job know its task before that can begin, and before a signal handler can ask."""
+    """Its tasks are jobs of Celery's."""
 
-    jobs: set[Job]
+    @property
+    def jobs(self) -> list[Job]:
+        """Those that have not ended."""
+        return list(self._delivery.tasks.values())  # type: ignore[arg-type]
 
-    def on_submit(self, task: prefork.Task[Any]) -> None:
-        job: Job = task._callback.__self__  # type: ignore[union-attr]
-        job.bind(task)
-        self.jobs.add(job)
+    @property
+    def health(self) -> Health:
+        """Whether workers can start."""
+        return self._delivery.health
+
+    def submit(self, job: Job, body: bytes, waitforslot: bool | None) -> None:
+        """Raises PoolClosed, and InitializerError where no worker can start."""
+        self._check_usable()
+        self._send(job, body, waitforslot)
 
 
 class _BlockingWorkers(_Workers):
@@ -105,15 +115,16 @@ class Pool:
             raise ValueError("synack is not for this pool: a job that has begun runs")
         self._semaphore = semaphore
         self._has_limits = enable_timeouts
+        self._timeout = self._limit("timeout", timeout)
+        self._soft_timeout = self._limit("soft_timeout", soft_timeout)
         self._may_restart = allow_restart
-        self._jobs: set[Job] = set()
         self._by_pid: dict[int, Job] = {}  # which job each worker has begun last
         self._calls: dict[tuple[Callable[..., Any], str], codec.Encoded] = {}
         self._numbers = itertools.count(1)
         self._terminated = self._cut_off = self._gave_up = False
         self._least = processes or 0
         self._told_of = 0  # workers that are still to be forked
-        self._workers = self.workers_class(
+        self.workers = self.workers_class(
             processes,
             putlocks=putlocks and not self.is_guest,
             forking_enable=forking_enable,
@@ -123,18 +134,17 @@ class Pool:
             on_process_exit=hooks.End(on_process_exit),
             before_spawn=self._before_spawn,
             soft_timeout_error=child.soft_timeout_error,
-            timeout=self._limit(timeout),
-            soft_timeout=self._limit(soft_timeout),
+            timeout=self._timeout,
+            soft_timeout=self._soft_timeout,
             maxtasksperchild=maxtasksperchild,
             max_memory_per_child=max_memory_per_child,
             recycle_jitter=0,
             logger=logger,
         )
-        self._workers.jobs = self._jobs
-        self._tell_of_spawns(self._workers.limit)
-        self._workers.start()
+        self._tell_of_spawns(self.workers.limit)
+        self.workers.start()
         if self.is_guest:
-            self._workers.fileno()
+            self.workers.fileno()
 
     # ---- jobs ------------------------------------------------------------------------------------
 
@@ -156,32 +166,27 @@ class Pool:
         """Submit a call: its Job, or None where the pool takes none any more (the broker will
         deliver it again). `waitforslot`: wait while all slots are taken, in thread mode. Raises
         what pickling the arguments raises, and WorkerShutdown where no worker can start."""
-        self._have_zygote()
+        if not self.workers.health.is_well:
+            self._have_zygote()
+        call = self._call_of(func, args)
         job = Job(
             self,
+            call.__qualname__,
             next(self._numbers),
+            correlation_id,
+            self._limit("soft_timeout", soft_timeout) if soft_timeout else self._soft_timeout,
+            self._limit("timeout", timeout) if timeout else self._timeout,
             callback,
             error_callback,
             accept_callback,
             timeout_callback,
-            tuple(callbacks_propagate),
+            (MemoryError, *callbacks_propagate),
         )
         try:
-            self._workers.apply_async(
-                self._call_of(func, args),
-                args,
-                kwds,
-                callback=job.succeeded,
-                error_callback=job.failed,
-                accept_callback=job.began,
-                timeout_callback=job.timed_out,
-                timeout=self._limit(timeout),
-                soft_timeout=self._limit(soft_timeout),
-                correlation_id=correlation_id,
-                waitforslot=waitforslot,
-            )
+            body = codec.encode_call(call, tuple(args), kwds, correlation_id)
+            self.workers.submit(job, body, waitforslot)
         except BaseException as error:
-            self._jobs.discard(job)
+            job.is_over = True
             if isinstance(error, prefork.InitializerError):
                 self._give_up(error)
             elif not isinstance(error, prefork.PoolClosed):
@@ -189,7 +194,7 @@ class Pool:
             return None
         return job
 
-    def _call_of(self, func: Callable[..., Any], args: Sequence[Any]) -> Callable[..., Any]:
+    def _call_of(self, func: Callable[..., Any], args: Sequence[Any]) -> child.Call | codec.Encoded:
         """What goes to a worker. A Celery worker makes the calls of few tasks, many times: for each
         it is pickled once."""
         if not (args and isinstance(args[0], str) and func.__module__ == "celery.app.trace"):
@@ -199,34 +204,31 @@ class Pool:
             found = self._calls[func, args[0]] = codec.Encoded(child.Call(func, args[0]))
         return found
 
-    def _limit(self, seconds: float | None) -> float | None:
-        return (seconds or None) if self._has_limits else None
+    def _limit(self, name: str, seconds: float | None) -> float | None:
+        return check_seconds(name, seconds or None) if self._has_limits else None
 
     def _have_zygote(self) -> None:
         """Where both were killed, the pool has no new one by itself beside other threads. Celery
         has always forked beside them."""
-        if self._workers.state == "degraded" and not self._workers.stats["zygote"]:
+        if self.workers.state == "degraded" and not self.workers.stats["zygote"]:
             logger.warning("the pool has lost its zygotes and is restarted")
             self._renew()
 
-    def has(self, job: Job) -> bool:
-        """Whether it has not ended yet."""
-        return job in self._jobs
-
     def job_began(self, job: Job, pid: int) -> None:
         """Of a Job: what Celery means by `pid` from now on."""
-        if job in self._jobs:
+        if not job.is_over:
             self._by_pid[pid] = job
         if self._cut_off and not job.was_ended_by_name:  # it was just being submitted then
             job.cut_off()
 
     def job_ended(self, job: Job) -> None:
         """Of a Job: one slot is free, once for each, whatever its end."""
-        if job not in self._jobs:
+        if job.is_over:
             return
-        self._jobs.discard(job)
-        if job.pid is not None and self._by_pid.get(job.pid) is job:
-            del self._by_pid[job.pid]
+        job.is_over = True
+        pid = job._accepted_by
+        if self._by_pid.get(pid) is job:
+            del self._by_pid[pid]
         if self._semaphore is not None:
             self._semaphore.release()
 
@@ -234,7 +236,7 @@ class Pool:
         """Whether Celery shall hear nothing of that end: the broker delivers the message again. So
         with what the end of the pool has cut off. Raises WorkerShutdown where no worker starts."""
         if isinstance(error, prefork.InitializerError):
-            self._jobs.discard(job)
+            job.is_over = True
             self._give_up(error)
             return True
         lost = isinstance(error, prefork.WorkerLostError)
@@ -258,7 +260,7 @@ class Pool:
 
     def flush(self) -> None:
         """Forget what has not begun. What runs goes on."""
-        for job in list(self._jobs):
+        for job in self.workers.jobs:
             job.drop()
 
     # ---- size ------------------------------------------------------------------------------------
@@ -266,7 +268,7 @@ class Pool:
     def grow(self, n: int = 1) -> None:
         """Have `n` more workers, at once."""
         self._have_zygote()
-        self._workers.grow(n)
+        self.workers.grow(n)
         semaphore = self._semaphore
         if semaphore is not None:  # its own grow() lets in one too many for each that waits
             semaphore.initial_value += n
@@ -277,39 +279,39 @@ class Pool:
         """Have `n` fewer; busy ones end after their job. Raises ValueError, and does nothing, where
         none would be left (but that the pool was made with none)."""
         self._have_zygote()
-        left = self._workers.limit - n
+        left = self.workers.limit - n
         if left < min(1, self._least):
-            raise ValueError(f"a pool of {self._workers.limit} cannot have {n} workers fewer")
-        self._workers.shrink(n)
+            raise ValueError(f"a pool of {self.workers.limit} cannot have {n} workers fewer")
+        self.workers.shrink(n)
         if self._semaphore is not None:
             self._semaphore.shrink(n)
 
     @property
     def _processes(self) -> int:
-        return self._workers.limit
+        return self.workers.limit
 
     @property
     def _pool(self) -> list[prefork.Worker]:
         """Those that have been forked."""
-        if self._workers.state == "stopped":
+        if self.workers.state == "stopped":
             return []
-        return [worker for worker in self._workers.workers if worker.pid]
+        return [worker for worker in self.workers.workers if worker.pid]
 
     # ---- life ------------------------------------------------------------------------------------
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Be the guest of a hub, with one descriptor. Again after each reconnect."""
-        self._workers.register_with_event_loop(hub)
+        self.workers.register_with_event_loop(hub)
 
     def did_start_ok(self) -> bool:
         """Whether no initializer has failed yet."""
-        return self._workers.did_start_ok()
+        return self.workers.did_start_ok()
 
     def maintain_pool(self) -> None:
         """Do what is due now."""
-        self._workers.maintain_pool()
+        self.workers.maintain_pool()
         if self.is_guest:
-            self._workers.poll()
+            self.workers.poll()
 
     def restart(self) -> None:
         """New workers, of the application as it is now; running jobs end on the old ones. Raises
@@ -319,8 +321,8 @@ class Pool:
         self._renew()
 
     def _renew(self) -> None:
-        self._tell_of_spawns(self._workers.limit)
-        self._workers.restart()
+        self._tell_of_spawns(self.workers.limit)
+        self.workers.restart()
 
     def _tell_of_spawns(self, count: int) -> None:
         """Those of a new zygote: it shall be forked after what a handler does, and its workers get
@@ -337,29 +339,29 @@ class Pool:
 
     def close(self) -> None:
         """Take no more jobs."""
-        self._workers.close()
+        self.workers.close()
 
     def join(self, timeout: float | None = None) -> bool:
         """After `close`: wait up to `timeout` seconds for the end of all jobs and workers, and call
         back. Whether that has come."""
-        return self._workers.join(timeout)
+        return self.workers.join(timeout)
 
     def cut_off(self) -> None:
         """End, without a word to Celery, every job that nobody has ended by name: the broker
         delivers it again."""
         self._terminated = self._cut_off = True
-        for job in list(self._jobs):
+        for job in self.workers.jobs:
             if not job.was_ended_by_name and not job.drop():
                 job.cut_off()
 
     def terminate(self) -> None:
         """End every worker: SIGTERM, and SIGKILL after three seconds."""
         self._terminated = True
-        self._workers.terminate()
+        self.workers.terminate()
 
     def settings(self) -> dict[str, Any]:
         """For `inspect stats`."""
-        info = self._workers.info
+        info = self.workers.info
         names = ("processes", "max-tasks-per-child", "timeouts", "start-method")
         return {name: info[name] for name in names} | {"writes": self.human_write_stats()}
 
