@@ -102,9 +102,6 @@ static void show_history(const pf_pool *pool, pf_event *event)
 static void show_worker(pf_pool *pool, const struct pf__task *task, pf_event *event)
 {
     struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
-    /* However late the claim was seen, the start comes before the end. */
-    if (task->tell && !task->told && task->started != 0)
-        give_accepted(pool, task);
     *event = pf__child_event(child, PF_EVENT_DONE);
     if (child->status_known)
         event->status = child->status;

@@ -42,7 +42,8 @@ typedef struct {
 } pf_options;
 
 typedef enum {
-    PF_EVENT_ACCEPTED,      /* a task submitted with PF_TELL began: pid, at */
+    PF_EVENT_ACCEPTED,      /* a task submitted with PF_TELL began: pid, at; none where its DONE
+                               comes as soon, which says so, too */
     PF_EVENT_SOFT_LIMIT,    /* a task ran longer than its soft limit, and was told: pid, at */
     PF_EVENT_DONE,          /* a task ended, one way or another: outcome, and what it implies */
     PF_EVENT_WORKER_UP,     /* a worker's initializer is through: slot, pid */
@@ -148,7 +149,7 @@ int pf_pool_zygote_prepare(pf_pool *pool);
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid);
 
 typedef struct {
-    int32_t tell;        /* give an ACCEPTED event when the task begins */
+    int32_t tell;        /* give an ACCEPTED event when the task begins, unless it has ended */
     uint32_t retries;    /* how often it is called again after its worker died in it */
     int64_t soft_limit;  /* ns after which it is told, by PF_SOFT_SIGNAL; 0 for none */
     int64_t limit;       /* ns that it may run; 0 for ever */

@@ -138,10 +138,8 @@ def signal_at(what, name):
     [
         ("call", "run_callbacks"),
         ("call", "_call_ended"),
-        ("call", "_call_own"),
         ("call", "_call_once"),
-        ("call", "_call_back"),
-        ("return", "_call_own"),
+        ("return", "_call_once"),
         ("call", "_call_done_callbacks"),
         ("return", "_call_done_callbacks"),
     ],

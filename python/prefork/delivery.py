@@ -58,6 +58,7 @@ class Delivery:
         self._next_event = iter(self.events.popleft, None)
         self._interrupt: BaseException | None = None  # raised by a handler while we unpickled
         self.callbacks: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._next_callback = iter(self.callbacks.popleft, None)
         self._oom_kills = OomKills()
         self.health = Health()
         self._handlers: dict[int, Callable[[Event], None]] = {
@@ -148,7 +149,7 @@ class Delivery:
         try:
             while self.callbacks:
                 try:
-                    hand.extend(islice(iter(self.callbacks.popleft, None), 1))
+                    hand.extend(islice(self._next_callback, 1))
                     function, args = hand[0]
                 except IndexError:
                     break
@@ -246,16 +247,24 @@ class Delivery:
             except Exception:  # the task has its outcome all the same
                 self._pool.logger.exception("the pool's semaphore could not be released")
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
-        # What came before may still be in the hand of another thread, which finds no task any more.
+        # That it has begun may have come with its end only; or is still in the hand of another
+        # thread, which finds no task any more.
+        begun = None
         if event[7] and task._accept_callback is not None and not task._is_accept_due:
-            self.callbacks.append((task._call_accepted, (event[4], event[7])))
-        if event[13] and task._timeout_callback is not None:
-            self.callbacks.append((task._call_softened, (event[13],)))
+            begun = event[4], event[7]
         timed_out = outcome == _core.TIMED_OUT
-        if timed_out:
-            self.callbacks.append((task._call_timed_out, (self._pool.on_hard_timeout,)))
-        if timed_out or task._wants_callbacks():
-            self.callbacks.append((task._call_ended, (timed_out,)))
+        if timed_out or event[13]:
+            if begun is not None:
+                self.callbacks.append((task._call_accepted, begun))
+                begun = None
+            if event[13] and task._timeout_callback is not None:
+                self.callbacks.append((task._call_softened, (event[13],)))
+            if timed_out:
+                self.callbacks.append((task._call_timed_out, (self._pool.on_hard_timeout,)))
+        if timed_out or task._callback or task._error_callback or task._done_callbacks:
+            self.callbacks.append((task._call_ended, (timed_out, begun)))
+        elif begun is not None:
+            self.callbacks.append((task._call_accepted, begun))
 
     def _decode(
         self,

@@ -293,14 +293,13 @@ class Task(concurrent.futures.Future[T]):
     def _call_timed_out(self, hook: Callable[[Any], object]) -> None:
         self._call_once("_was_shown_to_hook", hook, self)
 
-    def _call_ended(self, timed_out: bool) -> None:
-        """The callbacks, in their order: timeout, then result or error, then done."""
-        self._call_own(timed_out)
-        self._call_done_callbacks()
-        for name in ("_callback", "_error_callback", "_timeout_callback"):
-            self.__dict__.pop(name, None)  # they may hold us
-
-    def _call_own(self, timed_out: bool) -> None:
+    def _call_ended(self, timed_out: bool, begun: tuple[int, float] | None = None) -> None:
+        """The callbacks, in their order: accept where it was not known that the task had `begun`,
+        timeout, then result or error, then done."""
+        if begun is not None:
+            self._call_accepted(*begun)
+            if self._pool._is_copy():
+                return
         if timed_out and self._timeout_callback is not None:
             self._call_once("_was_told_timeout", self._timeout_callback, False, self._limit)
             if self._pool._is_copy():
@@ -308,25 +307,38 @@ class Task(concurrent.futures.Future[T]):
         if self._exception is not None:
             if self._error_callback is not None:
                 self._call_once("_was_told_end", self._error_callback, self._exception)
-        elif self._state == FINISHED and self._callback is not None:
+        elif self._callback is not None and self._state == FINISHED:
             self._call_once("_was_told_end", self._callback, self._result)
+        if self._done_callbacks:
+            self._call_done_callbacks()
+        mine = self.__dict__
+        for name in ("_callback", "_error_callback", "_timeout_callback"):
+            if name in mine:
+                del mine[name]  # it may hold us
 
     def _call_done_callbacks(self) -> None:
         while self._done_callbacks and not self._pool._is_copy():
             self._call_back(call_first, self._done_callbacks, self)
 
     def _call_once(self, name: str, fn: Callable[..., object], *args: object) -> None:
-        self._call_back(call_once, self.__dict__, name, fn, *args)
+        try:
+            call_once(self.__dict__, name, fn, *args)
+        except BaseException as error:
+            self._callback_raised(error)
 
     def _call_back(self, fn: Callable[..., object], *args: object) -> None:
         try:
             fn(*args)
-        except self._propagate as error:
-            self._pool._propagate(error)
         except BaseException as error:
-            # In the main thread that may be Ctrl-C, which is meant for the program.
-            if isinstance(error, KeyboardInterrupt) and is_main_thread():
-                raise
+            self._callback_raised(error)
+
+    def _callback_raised(self, error: BaseException) -> None:
+        if isinstance(error, self._propagate):
+            self._pool._propagate(error)
+        # In the main thread that may be Ctrl-C, which is meant for the program.
+        elif isinstance(error, KeyboardInterrupt) and is_main_thread():
+            raise error
+        else:
             self._pool.logger.exception("a callback of %r raised; it is dropped", self)
 
     def __repr__(self) -> str:

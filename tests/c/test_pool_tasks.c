@@ -93,7 +93,7 @@ TEST(large_bodies_both_ways)
     pf_pool_free(pool);
 }
 
-TEST(accepted_comes_before_done)
+TEST(accepted_comes_before_done_if_at_all)
 {
     pf_pool *pool = make_pool(1, 0);
     for (int i = 0; i < 200; i++) {
@@ -108,11 +108,14 @@ TEST(accepted_comes_before_done)
                     CHECK(!done && events[j].pid > 0 && events[j].at > 0);
                     told++;
                 }
-                done += events[j].task == id && events[j].type == PF_EVENT_DONE;
+                if (events[j].task == id && events[j].type == PF_EVENT_DONE) {
+                    CHECK(events[j].pid > 0 && events[j].at > 0);
+                    done++;
+                }
                 pf_event_clear(&events[j]);
             }
         }
-        CHECK_EQ(told, 1);
+        CHECK(told <= 1 && done == 1);
     }
     pf_pool_free(pool);
 }

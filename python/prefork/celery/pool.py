@@ -42,11 +42,6 @@ class _Workers(prefork.TaskPool):
         """Whether workers can start."""
         return self._delivery.health
 
-    def submit(self, job: Job, body: bytes, waitforslot: bool | None) -> None:
-        """Raises PoolClosed, and InitializerError where no worker can start."""
-        self._check_usable()
-        self._send(job, body, waitforslot)
-
 
 class _BlockingWorkers(_Workers):
     """Nobody hears what a callback raises in the thread of callbacks. It is meant to end Celery's
@@ -141,6 +136,7 @@ class Pool:
             recycle_jitter=0,
             logger=logger,
         )
+        self._health = self.workers.health
         self._tell_of_spawns(self.workers.limit)
         self.workers.start()
         if self.is_guest:
@@ -166,7 +162,7 @@ class Pool:
         """Submit a call: its Job, or None where the pool takes none any more (the broker will
         deliver it again). `waitforslot`: wait while all slots are taken, in thread mode. Raises
         what pickling the arguments raises, and WorkerShutdown where no worker can start."""
-        if not self.workers.health.is_well:
+        if not self._health.is_well:
             self._have_zygote()
         call = self._call_of(func, args)
         job = Job(
@@ -184,7 +180,8 @@ class Pool:
         )
         try:
             body = codec.encode_call(call, tuple(args), kwds, correlation_id)
-            self.workers.submit(job, body, waitforslot)
+            self.workers._check_usable()
+            self.workers._send(job, body, waitforslot)
         except BaseException as error:
             job.is_over = True
             if isinstance(error, prefork.InitializerError):

@@ -312,7 +312,7 @@ static void task_ended(const pf_event *event, struct truth *truth)
     MUST(!truth->condemned || event->outcome == PF_TIMED_OUT || event->outcome == PF_TERMINATED ||
          (event->outcome == PF_LOST && event->memory > MEMORY_LIMIT));
     MUST(event->memory == 0 || (event->outcome == PF_LOST && truth->oversized));
-    MUST(!truth->options.tell || truth->told || !truth->begun || terminated);
+    MUST(!truth->options.tell || truth->told || !truth->begun || terminated || event->at != 0);
     check_output(event, truth);
     switch (event->outcome) {
     case PF_OK:
