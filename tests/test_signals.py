@@ -218,19 +218,3 @@ def test_an_initializer_can_let_sigint_into_the_programs_of_tasks(pool):
 
 def hear_sigint():
     signal.signal(signal.SIGINT, lambda *_: None)
-
-
-def handle_by_writing(path):
-    here = os.open(path, os.O_WRONLY)
-    signal.signal(signal.SIGUSR1, lambda *_: os.write(here, b"x"))
-
-
-def test_a_signal_to_a_worker_that_is_about_to_wait_is_handled_at_once(pool, gate):
-    """Not when it has its next task: it comes in the midst of the instructions before the wait."""
-    one = pool(1, initializer=handle_by_writing, initargs=(f"{gate.path}.here",))
-    for turn in range(600):
-        pid = one.apply(pid_of_worker)
-        spent = sum(range(turn % 100 * 50))
-        os.kill(pid, signal.SIGUSR1)
-        assert gate.is_awaited(10), f"not in turn {turn} ({spent})"
-        os.read(gate._here, 1)
