@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import enum
 import itertools
 import multiprocessing.process
 import os
@@ -28,8 +29,20 @@ from prefork import codec
 EXIT_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
 
 _exiting = False
-_calling = _has_returned = False  # of the call that is made now
-_is_due = False  # its soft limit was over before it was begun
+
+
+class Phase(enum.Enum):
+    """Of the present call, for the handlers of soft limits."""
+
+    BEFORE = enum.auto()  #: not begun; or there is no call
+    OVERDUE = enum.auto()  #: not begun, and its soft limit is over: it is told as it begins
+    DURING = enum.auto()  #: its function runs, and can be told
+    AFTER = enum.auto()  #: it has returned, and cannot be told any more
+
+
+# Names of our own: on Python 3.10 a member is looked up by a call, in which a handler may run.
+BEFORE, OVERDUE, DURING, AFTER = Phase
+_phase = BEFORE
 
 
 def begin(
@@ -75,12 +88,13 @@ def _is_slow(patience: float) -> None:
 def soft_timeout_error(_message: str, _seconds: float | None) -> BaseException | None:
     """How a task is told that its soft limit is over, as billiard does: without arguments. One that
     has returned is not told any more, and one that has not begun is told as it does."""
-    global _is_due
-    if not _calling:
-        _is_due = not _has_returned
-        return None
-    error: BaseException = SoftTimeLimitExceeded()
-    return error
+    global _phase
+    if _phase is DURING:
+        error: BaseException = SoftTimeLimitExceeded()
+        return error
+    if _phase is BEFORE:
+        _phase = OVERDUE
+    return None
 
 
 def _become_process() -> None:
@@ -128,7 +142,7 @@ def _on_exit_signal(number: int, _frame: FrameType | None) -> None:
 
 def _on_soft_signal(_number: int, _frame: FrameType | None) -> None:
     """`revoke(terminate=True, signal="SIGUSR1")`; one that comes late finds no call."""
-    if _calling:
+    if _phase is DURING:
         raise SoftTimeLimitExceeded
 
 
@@ -156,15 +170,15 @@ class Call:
         return Outcome(outcome)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        global _calling, _has_returned, _is_due
-        _calling = True
+        # Handlers run at calls and jumps only: none comes between what stands in one line here.
+        global _phase
+        was, _phase = _phase, DURING
         try:
-            if _is_due:
+            if was is OVERDUE:
                 raise SoftTimeLimitExceeded
             return self.target(*args, **kwargs)
         finally:
-            _calling = _is_due = False
-            _has_returned = True
+            _phase = AFTER
 
 
 class Outcome(codec.Late):
@@ -175,8 +189,8 @@ class Outcome(codec.Late):
 
     def encode(self) -> bytes:
         """Pickled. The call is over, and what comes now is for the next."""
-        global _has_returned
-        _has_returned = False
+        global _phase
+        _phase = BEFORE
         return _encode(self.outcome)
 
 
