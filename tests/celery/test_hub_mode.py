@@ -142,12 +142,39 @@ def tidy_up_softly():
 
 def test_a_soft_limit_that_is_over_before_the_call_begins_is_raised_as_it_begins(driven, gate):
     one = driven(1)
-    one.submit(tidy_up_softly, UnpickledAtTheGate(gate.path), soft_timeout=0.001)
+    one.submit(abs, -2)
+    one.until(lambda: ("success", 2) in one.said)
+    one.said.clear()
+    one.submit(pid_of_worker, UnpickledAtTheGate(gate.path), soft_timeout=0.001)
     one.until(lambda: "limit" in one.names())
     gate.open()
     one.until(lambda: len(one.said) == 3)
     assert one.said[2][0] == "error", one.said
+    assert type(one.said[2][1].exception) is billiard.exceptions.SoftTimeLimitExceeded
     one.submit(abs, -3, soft_timeout=30)
+    one.until(lambda: ("success", 3) in one.said)
+
+
+class ToldAtTheGate(Exception):
+    """What it says is asked for when its call has ended, and comes when the gate opens."""
+
+    def __str__(self):
+        return hold(self.args[0], "what it says")
+
+
+def fail_at_the_gate(path):
+    raise ToldAtTheGate(path)
+
+
+def test_a_soft_limit_that_is_over_when_the_call_has_ended_is_told_to_none(driven, gate):
+    one = driven(1)
+    job = one.submit(fail_at_the_gate, gate.path)
+    gate.arrived(pool=one)
+    assert job.interrupt()  # as a limit does
+    gate.open(9)  # whoever asks
+    one.until(lambda: "error" in one.names())
+    assert "ToldAtTheGate: what it says" in one.said[-1][1].traceback
+    one.submit(abs, -3)
     one.until(lambda: ("success", 3) in one.said)
 
 
