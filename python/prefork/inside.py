@@ -45,13 +45,19 @@ class Present:
     ) -> None:
         self.core = core
         self.setup = setup
-        self.finish = finish
+        self.is_ending = False  #: its orderly exit has begun
+        self._finish = finish
         self.pid = os.getpid()
         self.call: tuple[Callable[..., Any], Any, float] | None = None
 
     def announce(self, target: Callable[..., Any], correlation_id: Any) -> None:
         """The next call is of that function."""
         self.call = (target, correlation_id, time.monotonic())
+
+    def end(self, exitcode: int) -> None:
+        """What belongs to an orderly exit."""
+        self.is_ending = True
+        self._finish(self.setup, exitcode)
 
     def task(self) -> CurrentTask | None:
         """The call that is made now."""
@@ -92,6 +98,11 @@ def current_worker() -> CurrentWorker | None:
     return CurrentWorker(_present.core.slot, _present.core.generation)
 
 
+def is_ending() -> bool:
+    """Whether this process is a worker whose orderly exit has begun."""
+    return _present is not None and _present.is_ending and _present.pid == os.getpid()
+
+
 def exit_worker(exitcode: int = 0) -> NoReturn:
     """End this worker in good order: `on_process_exit`, multiprocessing's exit functions, what is
     in the buffers of stdout and stderr, and out. A task that does so is lost with WorkerExited.
@@ -99,7 +110,7 @@ def exit_worker(exitcode: int = 0) -> NoReturn:
     if _present is None or current_worker() is None:
         raise RuntimeError("this process is no worker of a pool")
     try:
-        _present.finish(_present.setup, exitcode)
+        _present.end(exitcode)
     finally:
         os._exit(exitcode & 0xFF)
 

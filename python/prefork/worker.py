@@ -94,7 +94,6 @@ def cannot_work(why: bytes, core: CoreWorker) -> NoReturn:
 
 def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     """The whole life. It always ends in `os._exit`, never in the application's frames."""
-    ending = False
     exitcode = 1
     pid = os.getpid()
     try:
@@ -114,17 +113,16 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         core.unblock_signals()
         if _initialize(core, setup):
             exitcode = _serve(core, present, streams)
-            ending = True
-            _finish(setup, exitcode)
+            present.end(exitcode)
     except BaseException as error:  # the application is gone, or a task's signal handler raised
         number = error.errno if isinstance(error, OSError) else 0
         if os.getpid() != pid:
             exitcode = _end_of_copy(error)
         elif number == errno.ECANCELED:
             os.kill(pid, signal.SIGKILL)  # as the pool is about to
-        elif isinstance(error, SystemExit) and not ending:  # by a signal handler, between tasks
-            exitcode = _exit_code(error)
-            _finish(setup, exitcode)
+        elif isinstance(error, SystemExit) and not inside.is_ending():
+            exitcode = _exit_code(error)  # by a signal handler, between tasks
+            present.end(exitcode)
         worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
     finally:
         os._exit(exitcode & 0xFF)

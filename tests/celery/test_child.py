@@ -15,7 +15,7 @@ from celery import signals
 from celery._state import _task_join_will_block
 from celery.utils.log import current_process_index
 
-from helpers import eventually, kill_self, lines, note, square
+from helpers import eventually, hold, kill_self, lines, note, square
 
 
 def call(one, target, *args):
@@ -180,6 +180,59 @@ def test_a_task_that_exits_does_so_in_good_order(driven, told):
     job = one.submit(sys.exit, 3)
     one.until(lambda: len(one.said) == 2)
     assert f"shutdown {job.pid} 3 {job.pid}" in lines(told)
+
+
+@pytest.fixture
+def slow_end(gate, tmp_path):
+    """Processes that end wait at the gate, and then write into this file."""
+    path = tmp_path / "ended"
+
+    def shutdown(pid, **_):
+        hold(gate.path)
+        note(str(path), f"{pid}")
+
+    signals.worker_process_shutdown.connect(shutdown, weak=False)
+    yield path
+    signals.worker_process_shutdown.disconnect(shutdown)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP])
+@pytest.mark.parametrize("why", ["its share is done", "a signal", "its task"])
+def test_a_process_that_ends_in_good_order_does_so_whatever_it_is_sent(
+    driven, gate, slow_end, number, why
+):
+    one = driven(1, maxtasksperchild=1 if why == "its share is done" else None)
+    pid = call(one, os.getpid)
+    if why == "a signal":
+        os.kill(pid, signal.SIGTERM)
+    elif why == "its task":
+        one.submit(sys.exit)
+    gate.arrived(pool=one)
+    for _ in range(2):
+        os.kill(pid, number)
+    gate.open()
+    eventually(lambda: lines(slow_end) == [str(pid)], one)
+    gate.open(9)  # for those that end with the test
+
+
+def tidy_up_at(path):
+    try:
+        hold(path)
+    finally:
+        hold(path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_second_signal_to_a_task_ends_its_process_at_once(driven, gate, number):
+    one = driven(1)
+    job = one.submit(tidy_up_at, gate.path)
+    (pid,) = gate.arrived(pool=one)
+    os.kill(pid, number)
+    assert gate.arrived(pool=one) == [pid]  # it tidies up
+    os.kill(pid, number)
+    one.until(lambda: "error" in one.names())
+    assert job.pid == pid
+    assert "exitcode 70" in str(one.said[-1][1].exception)
 
 
 def test_tools_may_wrap_celerys_own_functions(driven, monkeypatch, tmp_path):

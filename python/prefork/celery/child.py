@@ -23,7 +23,7 @@ from billiard.pool import MaybeEncodingError
 from celery.utils.log import get_logger
 
 import prefork
-from prefork import codec
+from prefork import codec, inside
 
 #: A task may use `finally` when its worker is to end by one of these.
 EXIT_SIGNALS = (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)
@@ -132,8 +132,11 @@ def _take_signals() -> None:
 
 
 def _on_exit_signal(number: int, _frame: FrameType | None) -> None:
-    """The first time what runs may tidy up; the second time there is no more patience."""
+    """The first time what runs may tidy up; the second time there is no more patience. A process
+    that is ending in good order has nothing else to tidy up, and is left to it."""
     global _exiting
+    if inside.is_ending():
+        return
     if _exiting:
         os._exit(os.EX_SOFTWARE)
     _exiting = True
