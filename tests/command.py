@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from helpers import launched
+from scripts import launched
 
 COMMAND = [sys.executable, "-m", "prefork", "map"]
 LIMIT = 40  # seconds, for anything

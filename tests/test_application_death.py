@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from helpers import alive, asleep, eventually, launched, run_script, script, script_environment
+from helpers import alive, asleep, eventually
+from scripts import launched, run_script, script, script_environment
 
 BUSY = """
     import sys

@@ -8,8 +8,9 @@ import warnings
 import pytest
 
 import prefork
-from helpers import CALLS, alive, eventually, hold, run_script, square
+from helpers import CALLS, alive, eventually, hold, square
 from prefork import TaskPool
+from scripts import run_script
 
 OTHERS = ["flush", "poll", "fileno", "maintain_pool", "did_start_ok", "close", "join", "stop",
           "terminate"]  # fmt: skip

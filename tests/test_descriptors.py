@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers import run_script
+from scripts import run_script
 
 LOW = """
     import errno, os, resource

@@ -9,10 +9,11 @@ import signal
 import pytest
 
 import prefork
-from helpers import eventually, exit_now, memory_group, run_script, square
+from helpers import eventually, exit_now, memory_group, square
 from prefork import machine
 from prefork.errors import WorkerEnd, lost_error, readable_stack
 from prefork.machine import OomKills
+from scripts import run_script
 
 
 def read_nothing():

@@ -9,19 +9,9 @@ import subprocess
 import pytest
 
 import prefork
-from helpers import (
-    eventually,
-    full,
-    hold,
-    name_of,
-    parent_of,
-    pid_of_worker,
-    pids,
-    script,
-    script_environment,
-    square,
-)
+from helpers import eventually, full, hold, name_of, parent_of, pid_of_worker, pids, square
 from prefork import TaskPool
+from scripts import script, script_environment
 
 
 def test_processes_are_recognisable_by_name(pool):

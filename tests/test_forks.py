@@ -9,8 +9,9 @@ import warnings
 
 import pytest
 
-from helpers import CALLS, eventually, hold, run_script, square
+from helpers import CALLS, eventually, hold, square
 from prefork import TaskPool
+from scripts import run_script
 
 
 def in_a_fork(function):

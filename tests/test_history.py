@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from helpers import eventually, full, hold, launched, pid_of_worker, square
+from helpers import eventually, full, hold, pid_of_worker, square
 from prefork import (
     HistoryEvent,
     SoftTimeLimitExceeded,
@@ -21,6 +21,7 @@ from prefork import (
     WorkerKilled,
     WorkerLostError,
 )
+from scripts import launched
 
 INSPECT = [sys.executable, "-m", "prefork", "inspect"]
 

@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from helpers import descriptors, eventually, hold, lines, note, run_script, square
+from helpers import descriptors, eventually, hold, lines, note, square
+from scripts import run_script
 
 
 def descriptors_of_worker(path):

@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from helpers import asleep, eventually, hold, lines, note, run_script, square
+from helpers import asleep, eventually, hold, lines, note, square
 from prefork import TaskPool
+from scripts import run_script
 
 
 def use_a_process():

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from helpers import script, script_environment
+from scripts import script, script_environment
 
 STRICT = """
     import os, signal

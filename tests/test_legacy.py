@@ -19,10 +19,10 @@ from helpers import (
     in_a_thread,
     kill_both_zygotes,
     pid_of_worker,
-    run_script,
     square,
 )
 from prefork.legacy import TaskPool
+from scripts import run_script
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from helpers import (
     in_a_thread,
     kill_both_zygotes,
     kill_self,
-    run_script,
     square,
 )
 from prefork.legacy import ExceptionInfo, TaskPool
+from scripts import run_script
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from helpers import (
     lines,
     note,
     pid_of_worker,
-    run_script,
     square,
 )
 from prefork.errors import MOST_OUTPUT, last_lines
+from scripts import run_script
 
 
 def end_by(number):

@@ -9,18 +9,8 @@ import subprocess
 import pytest
 
 import prefork
-from helpers import (
-    asleep,
-    eventually,
-    hold,
-    lines,
-    note,
-    pid_of_worker,
-    run_script,
-    script,
-    script_environment,
-    square,
-)
+from helpers import asleep, eventually, hold, lines, note, pid_of_worker, square
+from scripts import run_script, script, script_environment
 
 
 @pytest.mark.parametrize("what", ["handler", "ignored"])

@@ -9,7 +9,8 @@ import weakref
 import pytest
 
 import prefork
-from helpers import add, fail, hold, pid_of_worker, run_script, square
+from helpers import add, fail, hold, pid_of_worker, square
+from scripts import run_script
 
 
 @pytest.fixture(params=["fork", "exec"])
@@ -167,7 +168,7 @@ def test_by_exec_a_missing_guard_is_a_clear_error_and_no_fork_bomb(tmp_path):
 
 @pytest.mark.parametrize("method", ["fork", "exec"])
 def test_functions_of_a_package_run_by_dash_m(tmp_path, method):
-    from helpers import script
+    from scripts import script
 
     (tmp_path / "pack").mkdir()
     script(tmp_path / "pack", MAIN + "    if __name__ == '__main__':\n        main()\n", "tool.py")

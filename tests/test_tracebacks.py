@@ -15,8 +15,9 @@ import weakref
 import pytest
 
 import prefork
-from helpers import fail, run_script, square
+from helpers import fail, square
 from prefork import codec, tracebacks
+from scripts import run_script
 
 
 class Custom(Exception):
