@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,16 +12,11 @@ from typing import Any
 import pytest
 
 from command import FUNCTIONS
-from helpers import Calls, Gate, descriptors, eventually, leftovers, threads
+from fixtures import gate, signals_of_a_terminal
+from helpers import Calls, descriptors, eventually, leftovers, threads
 from prefork import TaskPool, legacy
 
-
-@pytest.fixture(autouse=True, scope="session")
-def _signals_of_a_terminal() -> None:
-    """A background job of a shell starts with these ignored, and so would all our programs."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+__all__ = ["gate", "signals_of_a_terminal"]
 
 
 @pytest.fixture(autouse=True)
@@ -90,14 +84,6 @@ def calls() -> Iterator[Calls]:
     found = Calls()
     yield found
     found.entries.clear()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate for tasks to wait at."""
-    found = Gate(tmp_path)
-    yield found
-    found.close()
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import celery
@@ -15,14 +13,23 @@ from kombu.asynchronous import Hub, set_event_loop
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from workers import PLACES, SMOKE, STOCK, thread_worker, worker
 
-from helpers import Gate, descriptors, eventually, leftovers
+from fixtures import gate, signals_of_a_terminal
+from helpers import descriptors, eventually, leftovers
 
 if STOCK:
     from celery.concurrency.prefork import TaskPool
 else:
     from prefork.celery import TaskPool
 
-__all__ = ["rabbitmq", "redis_server", "redis_url", "thread_worker", "worker"]
+__all__ = [
+    "gate",
+    "rabbitmq",
+    "redis_server",
+    "redis_url",
+    "signals_of_a_terminal",
+    "thread_worker",
+    "worker",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,14 +65,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not belongs(item)])
     items[:] = [item for item in items if belongs(item)]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _signals_of_a_terminal() -> None:
-    """A background job of a shell starts with these ignored, and so would all our programs."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
@@ -157,11 +156,3 @@ def driven(app: celery.Celery, hub: Hub) -> Iterator[Callable[..., Driven]]:
     for one in made:
         one.pool.terminate()
     made.clear()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """A gate for tasks to wait at."""
-    found = Gate(tmp_path)
-    yield found
-    found.close()
