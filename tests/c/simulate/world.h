@@ -10,6 +10,7 @@
  *   zygote.c        a model of the zygote, and of its control socket
  *   roles.c         the application and the workers: what calls prefork.h
  *   oracle.c        what is true, beside what the pool believes
+ *   events.c        what the application is told, beside what is true
  *   invariants.c    what holds whenever a call returns
  *
  * All of csrc/ is real but control.c, output.c, zygote.c, signals.c, platform_linux.c
@@ -156,7 +157,7 @@ void run_application(void);
 void run_worker(void);
 void abandon_pool(void); /* after a failure */
 
-/* oracle.c */
+/* oracle.c, events.c, invariants.c */
 void oracle_start(void);
 void oracle_watch(void); /* from now on */
 void oracle_end(void);
