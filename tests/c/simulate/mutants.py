@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 
-from mutations import MUTANTS
+import mutations
+import mutations_supervisor
 
+MUTANTS = mutations.MUTANTS + mutations_supervisor.MUTANTS
 HERE = pathlib.Path(__file__).parent
 CORE = HERE.parents[2] / "csrc"
 SEEDS = HERE.parent / "seeds.txt"  # tried first
