@@ -1,13 +1,16 @@
-"""What functions may do in a worker: processes, pools, threads, shared memory, output."""
+"""What functions may do in a worker: processes, pools, threads, shared memory, output; what they
+may ask: who they are, more time."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 
 import pytest
 
-from helpers import asleep, eventually, hold, lines, note, square
+import prefork
+from helpers import asleep, eventually, hold, lines, note, spin, square
 from prefork import TaskPool
 from scripts import run_script
 
@@ -127,3 +130,66 @@ def test_a_thread_that_a_task_left_runs_while_nobody_takes_the_workers_result(po
     gate.open()
     eventually(lambda: lines(path) == [str(pid)])
     assert [task.get() for task in tasks] == [bytes(16_000)] * 8
+
+
+# ---- what a task knows and asks ------------------------------------------------------------------
+
+
+def describe_itself():
+    return prefork.current_task()
+
+
+def task_of_a_forked_child():
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.write(writer, repr(prefork.current_task()).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as stream:
+        said = stream.read()
+    os.wait()
+    return said
+
+
+def test_a_task_knows_itself(pool):
+    one = pool(1)
+    task = one.apply_async(describe_itself)
+    present = task.get()
+    assert (present.id, present.name, present.losses) == (task.id, "describe_itself", 0)
+    assert one.apply_async(describe_itself, correlation_id="abc").get().id == "abc"
+    assert prefork.current_task() is None
+    assert one.apply(task_of_a_forked_child) == "None"
+
+
+def extend(path, seconds):
+    for _ in range(10):  # also the sum of what is asked for may be absurd
+        prefork.extend_deadline(seconds)
+    return hold(path)
+
+
+@pytest.mark.parametrize("seconds", [60, 1e10, float("inf")])
+def test_a_task_gives_itself_more_time(pool, gate, seconds):
+    one = pool(1)
+    task = one.apply_async(extend, (gate.path, seconds), timeout=0.2, soft_timeout=0.1)
+    gate.arrived()
+    behind = one.apply_async(square, (2,), queue_timeout=0.4, waitforslot=False)
+    assert type(behind.exception()) is prefork.QueueTimeout  # so 0.2 s are long over
+    gate.open()
+    assert task.get()
+
+
+def test_more_time_ends_with_the_task(pool, gate):
+    one = pool(1)
+    gate.open()
+    task = one.apply_async(extend, (gate.path, 60), timeout=5)
+    gate.arrived()
+    task.get()
+    assert type(one.apply_async(spin, timeout=0.1).exception()) is prefork.TimeLimitExceeded
+
+
+def test_more_time_is_not_for_everybody(pool):
+    with pytest.raises(RuntimeError, match="no task"):
+        prefork.extend_deadline(1)
+    for bad in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="extended"):
+            prefork.extend_deadline(bad)

@@ -91,28 +91,6 @@ def blocked_signals():
     return signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def extend(path, seconds):
-    for _ in range(10):  # also the sum of what is asked for may be absurd
-        prefork.extend_deadline(seconds)
-    return hold(path)
-
-
-def describe_itself():
-    return prefork.current_task()
-
-
-def task_of_a_forked_child():
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.write(writer, repr(prefork.current_task()).encode())
-        os._exit(0)
-    os.close(writer)
-    with open(reader) as stream:
-        said = stream.read()
-    os.wait()
-    return said
-
-
 # ---- soft ----------------------------------------------------------------------------------------
 
 
@@ -318,6 +296,24 @@ def test_a_worker_that_is_killed_while_it_shows_its_stacks_was_over_its_limit(po
     assert set(errors) == {prefork.TimeLimitExceeded}
 
 
+def much(path):
+    hold(path)
+    return bytes(5_000_000)
+
+
+def test_a_worker_that_is_stuck_with_its_result_is_killed_too(pool, gate):
+    one = pool(1)
+    one.fileno()  # nobody reads its pipe now
+    task = one.apply_async(much, (gate.path,), timeout=0.5)
+    (pid,) = gate.arrived(pool=one)
+    gate.open()
+    eventually(lambda: asleep(pid))
+    os.kill(pid, signal.SIGSTOP)
+    error = task.exception()
+    assert type(error) is prefork.TimeLimitExceeded
+    assert one.apply_async(square, (3,)).get() == 9
+
+
 # ---- the time in the queue -----------------------------------------------------------------------
 
 
@@ -350,65 +346,6 @@ def test_a_task_that_is_begun_in_time_is_not_bothered(pool, gate):
 def test_a_pool_of_no_workers_lets_tasks_expire(pool):
     task = pool(0).apply_async(square, (2,), queue_timeout=0.05)
     assert type(task.exception()) is prefork.QueueTimeout
-
-
-# ---- inside a task -------------------------------------------------------------------------------
-
-
-def test_a_task_knows_itself(pool):
-    one = pool(1)
-    task = one.apply_async(describe_itself)
-    present = task.get()
-    assert (present.id, present.name, present.losses) == (task.id, "describe_itself", 0)
-    assert one.apply_async(describe_itself, correlation_id="abc").get().id == "abc"
-    assert prefork.current_task() is None
-    assert one.apply(task_of_a_forked_child) == "None"
-
-
-@pytest.mark.parametrize("seconds", [60, 1e10, float("inf")])
-def test_a_task_gives_itself_more_time(pool, gate, seconds):
-    one = pool(1)
-    task = one.apply_async(extend, (gate.path, seconds), timeout=0.2, soft_timeout=0.1)
-    gate.arrived()
-    behind = one.apply_async(square, (2,), queue_timeout=0.4, waitforslot=False)
-    assert type(behind.exception()) is prefork.QueueTimeout  # so 0.2 s are long over
-    gate.open()
-    assert task.get()
-
-
-def test_more_time_ends_with_the_task(pool, gate):
-    one = pool(1)
-    gate.open()
-    task = one.apply_async(extend, (gate.path, 60), timeout=5)
-    gate.arrived()
-    task.get()
-    assert type(one.apply_async(spin, timeout=0.1).exception()) is prefork.TimeLimitExceeded
-
-
-def test_more_time_is_not_for_everybody(pool):
-    with pytest.raises(RuntimeError, match="no task"):
-        prefork.extend_deadline(1)
-    for bad in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="extended"):
-            prefork.extend_deadline(bad)
-
-
-def much(path):
-    hold(path)
-    return bytes(5_000_000)
-
-
-def test_a_worker_that_is_stuck_with_its_result_is_killed_too(pool, gate):
-    one = pool(1)
-    one.fileno()  # nobody reads its pipe now
-    task = one.apply_async(much, (gate.path,), timeout=0.5)
-    (pid,) = gate.arrived(pool=one)
-    gate.open()
-    eventually(lambda: asleep(pid))
-    os.kill(pid, signal.SIGSTOP)
-    error = task.exception()
-    assert type(error) is prefork.TimeLimitExceeded
-    assert one.apply_async(square, (3,)).get() == 9
 
 
 # ---- options -------------------------------------------------------------------------------------
