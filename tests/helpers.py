@@ -247,6 +247,20 @@ def kill_both_zygotes(pool: Any) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def lose_both(pool: Any) -> None:
+    """The same, until the core knows; the pool has yet to hear of it. Polls nothing."""
+    kill_both_zygotes(pool)
+    eventually(lambda: (stats := pool.stats)["zygotes_lost"] and not stats["zygote"])
+
+
+def drive(pool: Any, until: Callable[[], Any]) -> None:
+    """A loop as an application would write it: select, then poll."""
+    fd = pool.fileno()
+    while not until():
+        assert select.select([fd], [], [], PATIENCE)[0], "nothing came to be read"
+        pool.poll()
+
+
 def ended_with_stacks(submit: Callable[[], Any]) -> Any:
     """The error of the first task over its limit that shows its stacks, of ten: a worker has nine
     milliseconds to do that, which a busy machine may not give it."""

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 import prefork
-from helpers import eventually, hold, pid_of_worker, square, threads
+from helpers import drive, eventually, hold, pid_of_worker, square, threads
 
 
 async def nothing():
@@ -20,14 +20,6 @@ async def nothing():
 
 
 uvloop.run(nothing())  # libuv makes a pipe for signals once in a process, and keeps it
-
-
-def drive(pool, until):
-    """A loop as an application would write it: select, then poll."""
-    fd = pool.fileno()
-    while not until():
-        assert select.select([fd], [], [], 30)[0], "nothing came to be read"
-        pool.poll()
 
 
 def test_the_descriptor_is_readable_whenever_there_is_something_to_do(pool):

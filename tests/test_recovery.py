@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing.util
 import os
-import select
-import signal
 import threading
 
 import pytest
@@ -13,34 +10,18 @@ import pytest
 import prefork
 from helpers import (
     alive,
+    drive,
     eventually,
     full,
     hold,
     kill_both_zygotes,
+    lose_both,
     parent_of,
     pid_of_worker,
     square,
 )
-from prefork import boot, recovery
+from prefork import recovery
 from prefork.health import Health
-
-
-def has_lost_both(pool):
-    """Whether the core knows. Asks it, and polls nothing."""
-    return (stats := pool.stats)["zygotes_lost"] and not stats["zygote"]
-
-
-def lose_both(pool):
-    """Until the core knows; the pool has yet to hear of it."""
-    kill_both_zygotes(pool)
-    eventually(lambda: has_lost_both(pool))
-
-
-def drive(pool, until):
-    """As a loop does it, which comes only when there is something to be read."""
-    while not until():
-        assert select.select([pool.fileno()], [], [], 30)[0], "nothing came to be read"
-        pool.poll()
 
 
 @pytest.fixture
@@ -318,101 +299,4 @@ def test_what_is_heard_of_old_zygotes_after_a_restart_is_no_news(pool, caplog):
     assert one.apply(square, (4,)) == 16
     assert "there is no standby" in caplog.text
     assert one.state == "running"
-    assert one.stats["application_forks"] == 2
-
-
-# ---- whoever comes between -----------------------------------------------------------------------
-
-
-def test_what_a_handler_raises_is_not_a_failure_to_start(pool, monkeypatch):
-    def strike(*_):
-        raise TimeoutError("the program's own")
-
-    def interrupted(*args):
-        os.kill(os.getpid(), signal.SIGUSR1)
-        start(*args)
-
-    start = boot.start_zygote
-    one = pool(1)
-    lose_both(one)
-    monkeypatch.setattr(boot, "start_zygote", interrupted)
-    previous = signal.signal(signal.SIGUSR1, strike)
-    try:
-        with pytest.raises(TimeoutError, match="the program's own"):
-            eventually(lambda: one.stats["application_forks"] == 2, one)
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
-    assert one.stats["application_forks"] == 2
-    assert one.apply(square, (2,)) == 4
-
-
-@pytest.mark.parametrize("guest", [False, True])
-def test_a_recovery_that_is_broken_off_is_taken_up_again(pool, monkeypatch, guest):
-    def broken_off(*_):
-        raise KeyboardInterrupt
-
-    one = pool(1)
-    if guest:
-        one.fileno()
-        eventually(lambda: full(one, 1), one)
-        kill_both_zygotes(one)
-    else:
-        lose_both(one)
-    with monkeypatch.context() as patched:
-        patched.setattr(boot, "start_zygote", broken_off)
-        with pytest.raises(KeyboardInterrupt):
-            drive(one, lambda: False) if guest else one.poll(30)
-    assert one.stats["application_forks"] == 1
-    if guest:  # whose loop comes again, though nothing has happened since
-        drive(one, lambda: one.stats["application_forks"] == 2)
-    assert one.apply(square, (2,)) == 4
-    assert one.stats["application_forks"] == 2
-
-
-def test_a_pool_may_be_terminated_while_another_thread_gives_it_a_zygote(pool, monkeypatch):
-    begun, go = threading.Event(), threading.Event()
-    spawn = multiprocessing.util.spawnv_passfds
-
-    def slow(*args):
-        begun.set()
-        assert go.wait(30)
-        return spawn(*args)
-
-    one = pool(1, start_method="exec")
-    assert one.apply(square, (1,)) == 1
-    lose_both(one)
-    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", slow)
-    found = []
-    thread = threading.Thread(target=lambda: found.append(one.poll(30)))
-    thread.start()
-    assert begun.wait(30)
-    one.terminate()
-    go.set()
-    thread.join()
-    assert one.state == "stopped"
-    assert found  # and it has raised nothing
-    assert one.stats["application_forks"] == 1
-
-
-def test_while_one_thread_is_at_it_others_wait_for_what_comes_of_it(pool, monkeypatch):
-    begun, go = threading.Event(), threading.Event()
-    start = boot.start_zygote
-
-    def slow(*args):
-        begun.set()
-        assert go.wait(30)
-        start(*args)
-
-    one = pool(1, start_method="exec", putlocks=False)
-    assert one.apply(square, (1,)) == 1
-    lose_both(one)
-    monkeypatch.setattr(boot, "start_zygote", slow)
-    thread = threading.Thread(target=one.poll, args=(30,))
-    thread.start()
-    assert begun.wait(30)
-    one.poll()  # returns
-    task = one.apply_async(square, (2,))
-    go.set()
-    assert task.get() == 4
-    thread.join()
     assert one.stats["application_forks"] == 2
