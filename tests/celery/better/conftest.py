@@ -16,7 +16,7 @@ from billiard.util import _finalizer_registry
 from workers import STOCK, Worker
 
 from conftest import Driven
-from helpers import eventually
+from helpers import asleep, eventually
 
 from . import table
 
@@ -142,6 +142,16 @@ def _up(one: Driven) -> list[int]:
         said_so = {process.pid for process in inner._fileno_to_inq.values()}
         return [process.pid for process in inner._pool if process.pid in said_so]
     return [process.pid for process in inner._pool if process.state in ("idle", "running")]
+
+
+def begin_to_give(one: Driven, count: int) -> None:
+    """Submit a job with 8 MB of arguments for each of so many idle processes, and turn no hub until
+    each waits for the rest of its own. Those of Celery's own pool do not ask, and wait already."""
+    for _ in range(count):
+        one.submit(len, b"x" * (8 << 20))
+    if not STOCK:
+        workers = one.pool._pool.workers
+        eventually(lambda: all(w.task and asleep(w.pid) for w in workers.workers))
 
 
 if STOCK:

@@ -13,7 +13,7 @@ from helpers import alive, eventually, lines, memory_group, square
 from killmatrix.tasks import count_and_die
 from prefork.machine import OomKills
 
-from .conftest import send, up
+from .conftest import begin_to_give, send, up
 
 
 def test_a_busy_process_is_killed(start, gate, soon):
@@ -156,8 +156,8 @@ def test_a_process_is_killed_with_half_a_task(driven):
     """A process is killed that has been given half of a task of 8 MB: the task runs"""
     one = driven(1)
     (pid,) = up(one)
+    begin_to_give(one, 1)
     os.kill(pid, signal.SIGSTOP)
-    one.submit(len, b"x" * (8 << 20))
     for _ in range(20):
         one.poll(0)
     os.kill(pid, signal.SIGKILL)

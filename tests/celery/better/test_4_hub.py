@@ -9,11 +9,10 @@ import threading
 import time
 
 import celery
-from workers import STOCK
 
-from helpers import asleep, eventually, hold, hold_stubbornly, lines, note, square
+from helpers import hold, hold_stubbornly, lines, note, square
 
-from .conftest import Beat, up
+from .conftest import Beat, begin_to_give, up
 
 
 def test_hard_limits_of_many_tasks(driven, gate):
@@ -34,11 +33,10 @@ def test_connection_lost_while_processes_stand_still(driven):
     still: the worker goes on, and is held up for less than a second"""
     one = driven(4)
     pids = up(one)
+    begin_to_give(one, 4)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
-        for _ in range(4):
-            one.submit(len, b"x" * (8 << 20))
         for _ in range(20):
             one.poll(0)
         signal.setitimer(signal.ITIMER_REAL, 10)
@@ -65,11 +63,7 @@ def test_large_arguments(driven):
     """8 arguments of 8 MB for processes that stand still: timers go on"""
     one = driven(2)
     pids = up(one)
-    for _ in range(2):
-        one.submit(len, b"x" * (8 << 20))
-    if not STOCK:  # of which each process has asked for the rest of one, and waits for it
-        workers = one.pool._pool.workers
-        eventually(lambda: all(w.task and asleep(w.pid) for w in workers.workers))
+    begin_to_give(one, 2)
     with standing_still(pids) as gone_on:
         beat = Beat(one)
         for _ in range(6):
