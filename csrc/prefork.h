@@ -190,7 +190,8 @@ int pf_pool_drive_in_background(pf_pool *pool);
 int pf_pool_wait_gathered(pf_pool *pool);
 void pf_pool_rouse_gatherer(pf_pool *pool);
 
-/* 1: it never began, and never will (a DONE event says so); 0: too late; -1 with errno. */
+/* 1: it is in no call, and never will be (a DONE event says so): it was in none, but for those that
+ * were lost with their workers and made good; 0: too late; -1 with errno. */
 int pf_pool_cancel(pf_pool *pool, uint64_t task);
 
 /* Ends the running task and its worker by `signal` (SIGTERM, SIGQUIT, SIGABRT or SIGKILL; the

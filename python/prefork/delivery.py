@@ -9,28 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal as signals
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from . import _core, codec
-from .errors import (
-    InitializerError,
-    WorkerEnd,
-    last_lines,
-    lost_error,
-    queue_timeout,
-    readable_stack,
-    time_limit,
-    with_output,
-)
+from . import _core, codec, verdicts
+from .errors import InitializerError, last_lines, with_output
 from .health import Health, shown
-from .history import history_of, how_it_ended, last_life
+from .history import how_it_ended
 from .machine import OomKills
 from .task import is_main_thread
 
@@ -290,45 +279,19 @@ class Delivery:
 
     def _error_of(self, task: Task[Any], event: Event) -> BaseException | None:
         """None: it was cancelled, for no other reason than that somebody wished it."""
-        _, outcome, number, _, pid, status, zygote_lost, at, data = event[:9]
-        peak_rss, memory, written, notes = event[9:13]
-        error: BaseException
+        outcome, data = event[1], event[8]
         if outcome == _core.ERROR:
             if data is None:
                 return MemoryError(f"there is no room for what {task.name} has returned")
+            error: BaseException
             error, failure = self._decode(codec.decode_exception, data)
             if failure is None:
                 return error
             return TypeError(f"what {task.name} raised cannot be unpickled: {shown(failure)}")
-        runtime = time.monotonic() - at if at else None
         if outcome == _core.CANCELLED:
             return task._cancelled_by
-        stack = readable_stack((data or b"").decode(errors="replace"))
-        output = last_lines(written or b"")
-        history = last_life(history_of(notes, {number: task.id}))
-        if outcome == _core.EXPIRED:
-            return queue_timeout(task.id, task.name, task._queue_limit)
-        if outcome == _core.TIMED_OUT:
-            ran = (task._limit, pid, runtime)
-            return time_limit(task.id, task.name, *ran, stack, output, history)
-        killed = outcome == _core.LOST and status & 0x7F == signals.SIGKILL
-        end = WorkerEnd(
-            pid=pid,
-            status=status,
-            runtime=runtime,
-            zygote_lost=bool(zygote_lost),
-            terminated=outcome == _core.TERMINATED,
-            out_of_memory=killed and not zygote_lost and not memory and self._oom_kills.claim(),
-            peak_rss=peak_rss,
-            memory=memory,
-            memory_limit=self._pool._recycling.memory_limit or 0,
-            stack=stack,
-            output=output,
-            history=history,
-        )
-        lost = lost_error(task.name, end, task._retries if outcome == _core.LOST else 0)
-        lost.task_id, lost.task_name = task.id, task.name
-        return lost
+        limit = self._pool._recycling.memory_limit or 0
+        return verdicts.error_of(task, event, self._oom_kills, limit)
 
     # ---- workers -----------------------------------------------------------------------------
 

@@ -107,7 +107,8 @@ class Task(concurrent.futures.Future[T]):
         return self.pid is not None
 
     def cancelled(self) -> bool:
-        """Whether the task was cancelled before it began."""
+        """Whether the task was cancelled: before its call began, or, with `on_lost="retry"`, while
+        it waited for its next one."""
         return self._state == CANCELLED_AND_NOTIFIED
 
     def successful(self) -> bool:
@@ -155,7 +156,8 @@ class Task(concurrent.futures.Future[T]):
     # ---- ending ------------------------------------------------------------------------------
 
     def cancel(self) -> bool:
-        """Cancel the task if its call has not begun. Whether that was so."""
+        """Cancel the task if its call has not begun, or, with `on_lost="retry"`, if it has lost its
+        worker and its next call has not begun. Whether that was so."""
         if self._state == CANCELLED_AND_NOTIFIED:
             return True
         if self._state == FINISHED:

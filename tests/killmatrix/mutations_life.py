@@ -192,7 +192,7 @@ MUTANTS = [
     Mutant(
         "callbacks-are-dropped",
         "delivery.py",
-        "            self.callbacks.append((task._call_ended, (timed_out,)))",
+        "            self.callbacks.append((task._call_ended, (timed_out, begun)))",
         "            pass",
         "callbacks are not called",
         ("callback-submits", "callback-takes-long", "a-guest-of-a-loop-loses-workers"),

@@ -9,9 +9,9 @@ MUTANTS = [
     # ---- flight recorder ----
     Mutant(
         "a-dead-workers-history-too",
-        "delivery.py",
-        "        history = last_life(history_of(notes, {number: task.id}))",
-        "        history = history_of(notes, {number: task.id})",
+        "verdicts.py",
+        "    history = last_life(history_of(notes, {number: task.id}))",
+        "    history = history_of(notes, {number: task.id})",
         "the error shows what happened to the slot's earlier workers, too",
         ("the-last-events-are-told",),
     ),
@@ -42,9 +42,9 @@ MUTANTS = [
     ),
     Mutant(
         "output-is-not-shown",
-        "delivery.py",
-        '        output = last_lines(written or b"")\n        history',
-        '        output = ""\n        history',
+        "verdicts.py",
+        '    output = last_lines(written or b"")\n    history',
+        '    output = ""\n    history',
         "what a task wrote last does not come with its loss",
         (
             "the-last-lines-are-told",
