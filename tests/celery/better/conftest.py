@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
@@ -53,11 +52,10 @@ def soon() -> Callable[..., contextlib.AbstractContextManager[float]]:
 def start(
     worker: Callable[..., Worker], thread_worker: Callable[..., Worker]
 ) -> Callable[..., Worker]:
-    """Starts a worker that has `tasks.py`, with the settings `conf`; it has done a task already."""
+    """Starts a worker that has `tasks.py`, as `worker` does; it has done a task already."""
 
-    def make(*flags: str, conf: dict[str, Any] | None = None, threads: bool = False, **env: str):
-        env.setdefault("CELERY_TEST_CONF", json.dumps(conf or {}))
-        one = (thread_worker if threads else worker)("-I", "better.tasks", *flags, **env)
+    def make(*flags: str, threads: bool = False, **options: Any):
+        one = (thread_worker if threads else worker)("-I", "better.tasks", *flags, **options)
         one.tasks.add.delay(2, 3).get(timeout=30)
         return one
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import multiprocessing.util
 import os
@@ -14,8 +13,6 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery_tasks import app
 
 import helpers
-
-app.conf.update(json.loads(os.environ.get("CELERY_TEST_CONF", "{}")))
 
 folder = os.environ["CELERY_TEST_FOLDER"]
 ballast = b"x" * (int(os.environ.get("CELERY_TEST_BALLAST", "0")) << 20)
