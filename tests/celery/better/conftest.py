@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +23,7 @@ from helpers import asleep, eventually
 from . import table
 
 PATIENCE = 20.0  # seconds until what does not come is held never to come
+PIDFD_GETFD = 438  # the number of the system call, which Python has no name for
 
 
 class Late(AssertionError):
@@ -63,37 +67,75 @@ def start(
 
 
 @pytest.fixture
-def cut(redis_url: str) -> Iterator[Callable[[Worker], None]]:
+def cut(place: str, request: pytest.FixtureRequest) -> Callable[[Worker], None]:
     """Cuts a worker's connections to the broker; it has new ones then."""
-    with redis.Redis.from_url(redis_url) as client:
+    if place.startswith("redis"):
+        disconnect = functools.partial(_kick, request.getfixturevalue("redis_url"))
+    else:
+        disconnect = functools.partial(_shut_down, request.getfixturevalue("rabbitmq").port)
 
-        def cut(one: Worker) -> None:
-            known = one.said().count("Connected to")
-            for connection in eventually(theirs):
-                client.client_kill_filter(_id=connection)
-            eventually(lambda: one.said().count("Connected to") > known)
+    def cut(one: Worker) -> None:
+        known = one.said().count("Connected to")
+        eventually(lambda: disconnect(one))
+        eventually(lambda: one.said().count("Connected to") > known)
 
-        def theirs() -> list[str]:
-            ours = _ports(os.getpid())
-            return [
-                connection["id"]
-                for connection in client.client_list()
-                if connection["cmd"] in ("brpop", "psubscribe")
-                and int(connection["addr"].rsplit(":", 1)[1]) not in ours
-            ]
-
-        yield cut
+    return cut
 
 
-def _ports(pid: int) -> set[int]:
-    """The local ports of a process's TCP connections."""
-    inodes = set()
+def _kick(url: str, _one: Worker) -> bool:
+    """Have redis end those connections that wait for messages and are not ours, if any."""
+    ours = {local for local, _ in _connections(os.getpid()).values()}
+    with redis.Redis.from_url(url) as client:
+        theirs = [
+            connection["id"]
+            for connection in client.client_list()
+            if connection["cmd"] in ("brpop", "psubscribe")
+            and int(connection["addr"].rsplit(":", 1)[1]) not in ours
+        ]
+        for connection in theirs:
+            client.client_kill_filter(_id=connection)
+    return bool(theirs)
+
+
+def _shut_down(port: int, one: Worker) -> bool:
+    """Shut down those sockets of the worker's, if any, that are connected to that port: as if the
+    network did it, for RabbitMQ has no such command in its protocol."""
+    pid = one.program.pid
+    found = [fd for fd, (_, remote) in _connections(pid).items() if remote == port]
+    process = os.pidfd_open(pid)
+    try:
+        for fd in found:
+            with socket.socket(fileno=_borrowed(process, fd)) as theirs:
+                theirs.shutdown(socket.SHUT_RDWR)
+    finally:
+        os.close(process)
+    return bool(found)
+
+
+def _borrowed(process: int, fd: int) -> int:
+    """A duplicate of another process's descriptor."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    duplicate: int = libc.syscall(PIDFD_GETFD, process, fd, 0)
+    if duplicate < 0:
+        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    return duplicate
+
+
+def _connections(pid: int) -> dict[int, tuple[int, int]]:
+    """The local and the remote port of each descriptor that is a TCP connection."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in list(table)[1:]]
+    ports = {
+        f"socket:[{row[9]}]": (int(row[1].split(":")[1], 16), int(row[2].split(":")[1], 16))
+        for row in rows
+    }
+    found = {}
     for name in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
-            inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
-    with open("/proc/net/tcp") as connections:
-        rows = [line.split() for line in list(connections)[1:]]
-    return {int(row[1].split(":")[1], 16) for row in rows if f"socket:[{row[9]}]" in inodes}
+            what = os.readlink(f"/proc/{pid}/fd/{name}")
+            if what in ports:
+                found[int(name)] = ports[what]
+    return found
 
 
 def send(one: Worker, name: str, *args: Any, **options: Any) -> Any:
