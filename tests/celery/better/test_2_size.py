@@ -41,7 +41,7 @@ def test_shrink_right_after_a_task_has_come(driven, gate):
 
 def test_grow(start, gate, soon):
     """`pool_grow`: tasks that wait are begun"""
-    one = start("-c", "1")
+    one = start("-c", "1", conf={"worker_pool_putlocks": False})  # a thread that waits is deaf
     for _ in range(2):
         results = [one.tasks.hold.delay(gate.path) for _ in range(3)]
         gate.arrived(1)
