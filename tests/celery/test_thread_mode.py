@@ -11,7 +11,7 @@ import celery.exceptions
 import pytest
 from workers import failure_of
 
-import prefork
+import prefork.celery.job
 from helpers import alive, eventually, hold, kill_self, spin, square
 from prefork.celery import TaskPool
 
@@ -93,6 +93,47 @@ def test_a_job_may_be_terminated_when_it_is_accepted(blocking, gate):
     for _ in range(20):
         jobs.append(submit(one, hold, gate.path, accept_callback=accepted))
     eventually(lambda: names(one) == ["error"] * 20)
+
+
+def ended_by_name(pool, gate):
+    """A job that Celery has ended, and whose end would have been told: that of a later one is."""
+    job = submit(pool, hold, gate.path)
+    (pid,) = gate.arrived()
+    eventually(lambda: names(pool) == ["accept"])
+    pool.terminate_job(pid, signal.SIGTERM)
+    submit(pool, square, 3)
+    eventually(lambda: ("success", 9) in pool.said)
+    assert job.ready()
+    return job
+
+
+def test_celery_hears_of_what_it_has_ended_when_it_has_noted_that(blocking, gate, monkeypatch):
+    """As a Request does it in its `cancel`: it calls the pool, notes it, and calls the job."""
+    monkeypatch.setattr(prefork.celery.job, "NOTED", 600)
+    one = blocking(1)
+    job = ended_by_name(one, gate)
+    assert "error" not in names(one)
+    job.terminate(signal.SIGTERM)
+    assert names(one).count("error") == 1
+    assert not one._pool._by_pid
+
+
+def test_celery_hears_of_what_it_has_ended_when_the_pool_is_cut_off(blocking, gate, monkeypatch):
+    """The job is not known to its Request yet where a handler comes just when it is submitted."""
+    monkeypatch.setattr(prefork.celery.job, "NOTED", 600)
+    one = blocking(1)
+    ended_by_name(one, gate)
+    one._pool.close()
+    one._pool.cut_off()
+    assert names(one).count("error") == 1
+    assert one._pool.join(30)
+
+
+def test_who_ends_a_job_by_its_process_alone_hears_of_it_later(blocking, gate, monkeypatch):
+    monkeypatch.setattr(prefork.celery.job, "NOTED", 0.1)
+    one = blocking(1)
+    ended_by_name(one, gate)
+    eventually(lambda: names(one).count("error") == 1)
 
 
 def test_a_signal_handler_may_end_a_pool_that_a_job_is_just_given_to(blocking, monkeypatch):

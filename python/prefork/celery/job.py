@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import signal as signals
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from billiard.exceptions import Terminated
 from billiard.util import get_logger
 
 import prefork
@@ -30,6 +32,9 @@ ENDING = {
     signals.SIGKILL: signals.SIGKILL,
 }
 
+#: Seconds that Celery has to note that it has ended a job.
+NOTED = 5.0
+
 Callback = Callable[..., object]
 
 
@@ -40,6 +45,11 @@ class Job(prefork.Task[Any]):
     _propagate = (BaseException,)  # what its methods let out is meant for the hub
     _ended_by = 0  # the signal by which it was ended by name
     is_over = False  #: whether it has given back its slot of Celery's semaphore
+    #: Celery has ended it, and is about to note why and to call `terminate`, in another thread than
+    #: the one that calls back. Of the end it hears after that: a request that does not know yet why
+    #: it has ended takes itself for revoked, and acknowledges a message that is to be delivered
+    #: again.
+    is_being_noted = False
 
     def __init__(
         self,
@@ -65,6 +75,7 @@ class Job(prefork.Task[Any]):
         self._on_accept = on_accept
         self._on_timeout = on_timeout
         self._passes = passes  # what its callbacks may raise into the hub
+        self._untold: list[BaseException] = []  # one at most
 
     # ---- what Celery, tests and users do with it -------------------------------------------------
 
@@ -77,12 +88,22 @@ class Job(prefork.Task[Any]):
         """End it, and it alone, by `signum` (SIGTERM): one that has not begun never runs. It fails
         with Terminated. Whether it had not ended yet."""
         signum = signals.SIGTERM if signum is None else signum
+        self.noted()
         if self.is_over:
             return False
         if self.cancel():
             self._fail(einfo.terminated(signum))
             return True
         return self.signal(signum)
+
+    def noted(self) -> None:
+        """Celery knows why it has ended, or has had the time for it: now it hears of that."""
+        self.is_being_noted = False
+        try:
+            error = self._untold.pop()
+        except IndexError:
+            return
+        self._fail(error)
 
     def signal(self, signum: int) -> bool:
         """Send a signal to its worker, if that still runs it: whether it does. One that ends
@@ -172,9 +193,22 @@ class Job(prefork.Task[Any]):
         if self._owner.hides(self, error):
             self._owner.job_ended(self)
             return
-        self._fail(self._translated(error))
+        translated = self._translated(error)
+        if self.is_being_noted and isinstance(translated, Terminated):
+            self._tell_when_noted(translated)
+            return
+        self._fail(translated)
         if isinstance(error, prefork.TimeLimitExceeded):
             self._inform(self._on_timeout, soft=False, timeout=error.limit)
+
+    def _tell_when_noted(self, error: BaseException) -> None:
+        self._untold.append(error)
+        if self.is_being_noted:  # still
+            timer = threading.Timer(NOTED, self.noted)
+            timer.daemon = True
+            timer.start()
+        else:
+            self.noted()
 
     def _translated(self, error: BaseException) -> BaseException:
         if self._ended_by and isinstance(error, prefork.WorkerLostError):

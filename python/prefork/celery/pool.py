@@ -253,6 +253,7 @@ class Pool:
         has ended."""
         job = self._by_pid.get(pid)
         if job is not None:
+            job.is_being_noted = not (self.is_guest or self.workers.in_callback())
             job.signal(signum)
 
     def flush(self) -> None:
@@ -347,8 +348,11 @@ class Pool:
         """End, without a word to Celery, every job that nobody has ended by name: the broker
         delivers it again."""
         self._terminated = self._cut_off = True
-        for job in self.workers.jobs:
-            if not job.was_ended_by_name and not job.drop():
+        # The latter have begun, and may have ended without a word to Celery so far.
+        for job in (*self.workers.jobs, *list(self._by_pid.values())):
+            if job.was_ended_by_name:
+                job.noted()
+            elif not job.drop():
                 job.cut_off()
 
     def terminate(self) -> None:
