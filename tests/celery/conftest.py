@@ -134,9 +134,11 @@ class Driven:
 
     def poll(self, timeout: float) -> None:
         """One turn of the hub, which waits so many seconds at most. Without a timer it would be
-        one, for what it is asked to do soon by its own thread does not wake it."""
-        self.hub.timer.call_after(timeout or 0.001, lambda: None)
+        one, for what it is asked to do soon by its own thread does not wake it. They may not
+        pile up: where ten timers are due in one turn, kombu waits for a second, too."""
+        wake = self.hub.timer.call_after(timeout or 0.001, lambda: None)
         next(self._loop)
+        wake.cancel()
 
     def names(self) -> list[str]:
         """What was said, without the details."""
