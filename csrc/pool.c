@@ -59,6 +59,7 @@ pf_pool *pf_pool_new(const pf_options *options)
     pool->timer_at = INT64_MAX;
     pool->fork_end = -1;
     pf__timer_init(&pool->standby_timer, 0);
+    pf__timer_init(&pool->start_timer, 0);
     pool->ring.pool_fd = pool->ring.words_fd = pool->history.fd = -1;
     pthread_mutex_init(&pool->lock, NULL);
     pool->followed = pf__semaphore_new();

@@ -89,12 +89,13 @@ struct pf_pool {
     struct pf__history history;
     struct pf__poll *poll;
     struct pf__handles jobs;
-    struct pf__heap timers; /* of children and of the standby */
+    struct pf__heap timers; /* of children, and these two */
     struct pf__seat **seats;
     struct pf__task **slots;
     struct pf__zygote *zygotes;
     struct pf__zygote *newborn;     /* between prepare and started */
     struct pf__timer standby_timer; /* runs while a standby is wanted and could not be had */
+    struct pf__timer start_timer;   /* a guest's next look at what has begun */
     uint64_t serial, generations;
     pf_options options;
     int64_t timer_at; /* what the poll's timer is set to */
@@ -178,6 +179,9 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child);
 void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget);
 
 /* pool_zygotes.c */
+#ifndef PF_START_LOOK         /* the simulation has another, for it is to meet the moment */
+#define PF_START_LOOK 5000000 /* ns until a guest looks who has begun */
+#endif
 static const int64_t PF_STANDBY_INTERVAL = 1000000000; /* ns between attempts at one */
 static const int64_t PF_BIRTH_LOOK = 1000000000;       /* ns between looks at a birth */
 struct pf__zygote *pf__zygote_with_role(const pf_pool *pool, enum pf__zygote_role role);

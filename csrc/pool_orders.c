@@ -139,6 +139,17 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
 
 /* ---- orders -------------------------------------------------------------------------------- */
 
+/* To wake the loop of a guest for the start of a task that ends as soon costs more than the task.
+ * So it looks by itself, once in a while, and workers ring for what begins after that. */
+static void look_for_starts(pf_pool *pool)
+{
+    int64_t at = pool->sup.now + PF_START_LOOK;
+    if (pool->start_timer.at != PF_NEVER)
+        return;
+    pf__timer_set(&pool->timers, &pool->start_timer, at);
+    atomic_store_explicit(&pool->ring.pool->looks_at, at, memory_order_release);
+}
+
 static void publish(pf_pool *pool, struct pf__task *task)
 {
     const struct pf__job *job = (struct pf__job *)task;
@@ -146,6 +157,8 @@ static void publish(pf_pool *pool, struct pf__task *task)
     pf__ring_publish(&pool->ring, task->seq, task->id, fits ? job->body : NULL,
                      fits ? (uint32_t)job->size : 0,
                      (task->tell ? PF_BODY_TELL : 0) | task->attempts * PF_BODY_LOST);
+    if (task->tell && pool->guest)
+        look_for_starts(pool);
 }
 
 static void expire(pf_pool *pool, struct pf__task *task)

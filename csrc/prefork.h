@@ -149,10 +149,11 @@ int pf_pool_zygote_prepare(pf_pool *pool);
 int pf_pool_zygote_started(pf_pool *pool, pid_t pid);
 
 typedef struct {
-    int32_t tell;        /* give an ACCEPTED event when the task begins, unless it has ended */
-    uint32_t retries;    /* how often it is called again after its worker died in it */
-    int64_t soft_limit;  /* ns after which it is told, by PF_SOFT_SIGNAL; 0 for none */
-    int64_t limit;       /* ns that it may run; 0 for ever */
+    int32_t tell;       /* give an ACCEPTED event when the task begins, unless it has ended; a guest
+                           may be told 5 ms late */
+    uint32_t retries;   /* how often it is called again after its worker died in it */
+    int64_t soft_limit; /* ns after which it is told, by PF_SOFT_SIGNAL; 0 for none */
+    int64_t limit;      /* ns that it may run; 0 for ever */
     int64_t queue_limit; /* ns that it may wait for a worker; 0 for ever */
 } pf_task_options;
 

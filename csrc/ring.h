@@ -1,9 +1,10 @@
 /* The task ring: shared memory through which published tasks reach whichever worker is free first.
  *
- * Three areas. The pool's (head, tail, armed, and the bodies) is mapped read-only by workers. The
- * words, one to a cache line, are writable by all: a worker changes a word exactly twice, READY to
- * CLAIMED by compare-and-swap and CLAIMED to TAKEN. So after a crash the words say what the dead
- * worker held, and a wild write reaches at most words, which the pool checks before it believes.
+ * Three areas. The pool's (head, tail, when to ring, and the bodies) is mapped read-only by
+ * workers. The words, one to a cache line, are writable by all: a worker changes a word exactly
+ * twice, READY to CLAIMED by compare-and-swap and CLAIMED to TAKEN. So after a crash the words say
+ * what the dead worker held, and a wild write reaches at most words, which the pool checks before
+ * it believes.
  *
  * This file is the pool's side and the layout; a worker's side is claim.h. */
 #ifndef PF_RING_H
@@ -36,6 +37,7 @@ struct pf__ring_pool {                        /* written by the pool, read by al
     _Alignas(PF_LINE) _Atomic uint64_t tail;  /* one past the newest published sequence */
     _Alignas(PF_LINE) _Atomic uint64_t head;  /* nothing before it is READY: a hint for newborns */
     _Alignas(PF_LINE) _Atomic uint32_t armed; /* ring my bell: I am, or am about to be, asleep */
+    _Atomic int64_t looks_at; /* but not for a mere start before then: I shall look by myself */
     uint32_t slots, body_size;
     _Alignas(PF_LINE) unsigned char bodies[];
 };

@@ -135,6 +135,14 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
     return found ? 1 : got;
 }
 
+/* By the clock of now, when the page says RUNNING: the pool, which looks later, will see it. */
+static int start_is_news(const pf_worker *worker)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    return worker->flags & PF_BODY_TELL &&
+           pf__now() >= atomic_load_explicit(&worker->ring.pool->looks_at, memory_order_acquire);
+}
+
 /* 1: the call may begin; 0: it was cancelled while its body was being fetched. */
 static int begin(pf_worker *worker)
 {
@@ -149,7 +157,7 @@ static int begin(pf_worker *worker)
         return 0;
     }
     /* Its last one is news, too: there is a successor to be forked. */
-    if (worker->flags & PF_BODY_TELL ||
+    if (start_is_news(worker) ||
         atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
         ring_if_armed(worker);
     return 1;

@@ -193,6 +193,7 @@ void oracle_at_rest(void)
         check_limit(&child->seat, process);
         const struct truth *truth = truth_of_seq(pf__word_seq(process->page));
         MUST(!process->calling || pf__word_state(process->page) != PF_RUNNING ||
-             !truth->options.tell || truth->told || truth->settled);
+             !truth->options.tell || truth->told || truth->settled ||
+             (now < pool->ring.pool->looks_at && pool->timer_at <= pool->ring.pool->looks_at));
     }
 }

@@ -21,6 +21,20 @@ MUTANTS = [
         "what a call has given is not taken before something else happens",
     ),
     Mutant(
+        "start-told-by-an-old-clock",
+        "worker_tasks.c",
+        "           pf__now() >= atomic_load",
+        "           worker->started >= atomic_load",
+        "a start that the guest's look has just missed is not rung for",
+    ),
+    Mutant(
+        "starts-not-looked-for",
+        "pool_orders.c",
+        "    pf__timer_set(&pool->timers, &pool->start_timer, at);\n",
+        "",
+        "workers do not ring for a start that the guest does not look for either",
+    ),
+    Mutant(
         "sleep-unchecked",
         "worker_tasks.c",
         "(control & PF_CTL_HOLD || !something_to_claim(worker))",
@@ -64,7 +78,7 @@ MUTANTS = [
     Mutant(
         "start-without-bell",
         "worker_tasks.c",
-        """    if (worker->flags & PF_BODY_TELL ||
+        """    if (start_is_news(worker) ||
         atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
         ring_if_armed(worker);
 """,

@@ -94,6 +94,9 @@
 #define realloc(memory, size) sim_realloc(memory, size)
 #define free(memory)          sim_free(memory)
 
+/* So short that starts are often just missed. */
+#define PF_START_LOOK 100000
+
 /* pool_children.c makes result rings of this size, so that they are often full. */
 #ifdef SIM_RESULTS_SIZE
 #include "scoreboard.h"
