@@ -143,9 +143,9 @@ static void give_settled(pf_pool *pool, struct pf__task *task)
  * So it looks by itself, once in a while, and workers ring for what begins after that. */
 static void look_for_starts(pf_pool *pool)
 {
-    int64_t at = pool->sup.now + PF_START_LOOK;
     if (pool->start_timer.at != PF_NEVER)
         return;
+    int64_t at = pf__now() + PF_START_LOOK; /* who submits does not always tell the time */
     pf__timer_set(&pool->timers, &pool->start_timer, at);
     atomic_store_explicit(&pool->ring.pool->looks_at, at, memory_order_release);
 }

@@ -14,6 +14,7 @@ import threading
 import pytest
 
 from helpers import Interrupt, eventually, hold, square, undisturbed
+from prefork.task import Task
 
 
 @contextlib.contextmanager
@@ -87,6 +88,35 @@ def test_a_handler_may_wait_for_the_task_whose_end_it_interrupts(pool, when):
     delivery = one._delivery
     assert not (delivery.tasks or delivery.early or delivery.hand or delivery.ended)
     assert one.apply(square, (2,)) == 4
+
+
+def test_the_start_is_told_before_the_end_also_where_a_handler_comes_between(
+    pool, gate, monkeypatch
+):
+    one = pool(1)
+    one.fileno()
+    seen = []
+    call_accepted, left = Task._call_accepted, [1]
+
+    def interrupted(task, pid, at):
+        """A handler comes before it has begun, and waits for the task."""
+        if left:
+            left.clear()
+            gate.open()
+            assert task.wait(30)
+            one.poll()
+        call_accepted(task, pid, at)
+
+    monkeypatch.setattr(Task, "_call_accepted", interrupted)
+    task = one.apply_async(
+        hold,
+        (gate.path,),
+        accept_callback=lambda *_: seen.append("accept"),
+        callback=lambda _: seen.append("end"),
+    )
+    gate.arrived()
+    eventually(lambda: seen == ["accept", "end"], one)
+    assert task.done()
 
 
 def test_a_handler_that_waits_in_vain_leaves_nothing_behind(pool):

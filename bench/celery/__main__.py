@@ -7,6 +7,7 @@ tasks.py     the application; the board on which tasks are counted
 nullpool.py  the pool that does nothing, which no pool can exceed
 measured.py  redis-server and workers, from outside: CPU, memory, descriptors
 alone.py     the pools alone in an event loop, without a broker
+counted.py   the same, counted in instructions
 figures.py   what is measured, and what is allowed
 """
 
@@ -22,6 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import tasks
+from counted import instructions
 from figures import (
     FIRST,
     MANY,
@@ -42,7 +44,7 @@ from figures import (
 )
 from measured import HERE, Broker, broker, worker
 
-FIGURES = ("noop", "alone", "skewed", "compute", "size", "kill", "kill-thread")
+FIGURES = ("noop", "alone", "counted", "skewed", "compute", "size", "kill", "kill-thread")
 BOTH = ["prefork", "stock"]
 WARM_UP = 500  # tasks
 
@@ -108,7 +110,16 @@ def measure_alone(count: int, rounds: int) -> bool:
     for pool in pools:
         median = statistics.median(one[pool] for one in found)
         print(f"  {pool:8}{median:9.1f} us of CPU in the main process for a job")
-    return judge(alone_ratios(), found)
+    return judge(alone_ratios("CPU"), found)
+
+
+def measure_counts(directory: Path) -> bool:
+    """Whether all bounds are held."""
+    found = {pool: instructions(pool, directory) for pool in ["null", *BOTH]}
+    print("\ncounted: the same, in user space alone; one round")
+    for pool, count in found.items():
+        print(f"  {pool:8}{count / 1000:9.1f} thousand instructions of the main process for a job")
+    return judge(alone_ratios("instructions"), [found])
 
 
 def measure_sizes(rounds: int, broker: Broker, directory: Path) -> bool:
@@ -188,6 +199,8 @@ def main() -> int:
                 held = measure(load, pools, given.rounds, server, Path(name)) and held
         if "alone" in chosen:
             held = measure_alone(given.tasks, given.rounds) and held
+        if "counted" in chosen:
+            held = measure_counts(Path(name)) and held
         if "size" in chosen:
             held = measure_sizes(given.rounds, server, Path(name)) and held
         for figure, looped in (("kill", True), ("kill-thread", False)):

@@ -201,10 +201,10 @@ def noop_ratios() -> list[Ratio]:
     ]
 
 
-def alone_ratios() -> list[Ratio]:
+def alone_ratios(what: str) -> list[Ratio]:
     return [
         Ratio(
-            "the pool's own CPU for a job, ours/stock",
+            f"the pool's own {what} for a job, ours/stock",
             lambda r: (r["prefork"] - r["null"]) / (r["stock"] - r["null"]),
             most=1 / 3,
             aim=True,

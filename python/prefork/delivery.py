@@ -166,7 +166,6 @@ class Delivery:
         task._accepted_by = event[4]
         if task._accept_callback is not None:
             self.callbacks.append((task._call_accepted, (event[4], event[7])))
-            task._is_accept_due = True
 
     def _task_softened(self, event: Event) -> None:
         task = self.tasks.get(event[2])
@@ -218,10 +217,14 @@ class Delivery:
         result = error = None
         if outcome == _core.OK:
             data = event[8] or b""
+            failure = None
             try:
                 result = codec.decode_result(data)
-            except BaseException as failure:
+            except BaseException as raised:
+                failure = raised
+            if failure is not None:  # outside, that none has another for its context
                 result, error = self._decode_again(task, data, failure)
+                del failure
         else:
             error = self._error_of(task, event)
         if event[7] or outcome in (_core.OK, _core.ERROR):
@@ -236,10 +239,10 @@ class Delivery:
             except Exception:  # the task has its outcome all the same
                 self._pool.logger.exception("the pool's semaphore could not be released")
         task._settle(result, error, outcome == _core.CANCELLED and error is None)
-        # That it has begun may have come with its end only; or is still in the hand of another
-        # thread, which finds no task any more.
+        # That it has begun may have come with its end only; or is still in somebody's hand, who
+        # finds no task any more, or has not called yet.
         begun = None
-        if event[7] and task._accept_callback is not None and not task._is_accept_due:
+        if event[7] and task._accept_callback is not None and not task._was_told_accepted():
             begun = event[4], event[7]
         timed_out = outcome == _core.TIMED_OUT
         if timed_out or event[13]:

@@ -51,7 +51,6 @@ class Task(concurrent.futures.Future[T]):
     _queue_limit: float | None = None
     _retries: int = 0
     _accepted_by: int = 0
-    _is_accept_due: bool = False  # or past: it is among the callbacks that wait
     _slot: list[bool] | None = None  # of the pool's own, where tasks take one
     _holds_foreign: bool = False  # a slot of a semaphore that was passed in
     _cancelled_by: Exception | None = None  # why the pool itself cancelled it
@@ -81,18 +80,21 @@ class Task(concurrent.futures.Future[T]):
     @property
     def pid(self) -> int | None:
         """The worker that runs the task now; None before and after."""
+        return self._runner()
+
+    def _runner(self) -> int | None:
         if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
             return None
         return self._pool._find(self._number) or None
 
     def worker_pids(self) -> list[int]:
         """The pid of the worker that runs the task, as a list of one, or none."""
-        pid = self.pid
+        pid = self._runner()
         return [] if pid is None else [pid]
 
     def accepted(self) -> bool:
         """Whether a worker has begun the task."""
-        return bool(self._accepted_by) or self.pid is not None
+        return bool(self._accepted_by) or self._runner() is not None
 
     def done(self) -> bool:
         """Whether the task has ended, in whatever way."""
@@ -104,7 +106,7 @@ class Task(concurrent.futures.Future[T]):
 
     def running(self) -> bool:
         """Whether a worker runs the task now."""
-        return self.pid is not None
+        return self._runner() is not None
 
     def cancelled(self) -> bool:
         """Whether the task was cancelled: before its call began, or, with `on_lost="retry"`, while
@@ -282,18 +284,21 @@ class Task(concurrent.futures.Future[T]):
 
     def _call_accepted(self, pid: int, at: float) -> None:
         if self._accept_callback is not None:
-            self._call_once("_was_told_accepted", self._accept_callback, pid, at)
+            self._call_once("_accepted_told", self._accept_callback, pid, at)
             self.__dict__.pop("_accept_callback", None)  # it may hold us
+
+    def _was_told_accepted(self) -> bool:
+        return "_accepted_told" in self.__dict__
 
     def _call_softened(self, times: int) -> None:
         """The soft limit was up, so many times by now: once for each attempt that was told."""
         for turn in range(times):
             if self._timeout_callback is not None and not self._pool._is_copy():
-                name = f"_was_told_softened_{turn}"
+                name = f"_softened_told_{turn}"
                 self._call_once(name, self._timeout_callback, True, self._soft_limit)
 
     def _call_timed_out(self, hook: Callable[[Any], object]) -> None:
-        self._call_once("_was_shown_to_hook", hook, self)
+        self._call_once("_hook_told", hook, self)
 
     def _call_ended(self, timed_out: bool, begun: tuple[int, float] | None = None) -> None:
         """The callbacks, in their order: accept where it was not known that the task had `begun`,
@@ -303,14 +308,14 @@ class Task(concurrent.futures.Future[T]):
             if self._pool._is_copy():
                 return
         if timed_out and self._timeout_callback is not None:
-            self._call_once("_was_told_timeout", self._timeout_callback, False, self._limit)
+            self._call_once("_timeout_told", self._timeout_callback, False, self._limit)
             if self._pool._is_copy():
                 return
         if self._exception is not None:
             if self._error_callback is not None:
-                self._call_once("_was_told_end", self._error_callback, self._exception)
+                self._call_once("_end_told", self._error_callback, self._exception)
         elif self._callback is not None and self._state == FINISHED:
-            self._call_once("_was_told_end", self._callback, self._result)
+            self._call_once("_end_told", self._callback, self._result)
         if self._done_callbacks:
             self._call_done_callbacks()
         mine = self.__dict__

@@ -309,7 +309,8 @@ def test_new_workers_have_the_application_as_it_is_now(driven):
 
 
 def test_what_inspect_stats_shows(driven):
-    one = driven(2, timeout=30, soft_timeout=20, maxtasksperchild=100)
+    # So many that none is about to have done them, and has a successor.
+    one = driven(2, timeout=30, soft_timeout=20, maxtasksperchild=1_000_000)
     one.submit(square, 1)
     one.until(lambda: len(one.said) == 2)
     info = json.loads(json.dumps(one.pool.info))
@@ -317,7 +318,7 @@ def test_what_inspect_stats_shows(driven):
     assert info["max-concurrency"] == 2
     assert len(info["processes"]) == 2
     assert all(os.path.exists(f"/proc/{pid}") for pid in info["processes"])
-    assert info["max-tasks-per-child"] == 100
+    assert info["max-tasks-per-child"] == 1_000_000
     assert info["timeouts"] == [20, 30]
     assert info["put-guarded-by-semaphore"] is False
     assert info["writes"]["total"] == 1

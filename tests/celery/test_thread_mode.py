@@ -129,6 +129,16 @@ def test_celery_hears_of_what_it_has_ended_when_the_pool_is_cut_off(blocking, ga
     assert one._pool.join(30)
 
 
+def test_celery_hears_of_what_it_has_ended_before_the_pool_is_joined(blocking, gate, monkeypatch):
+    """What was to note it, as a broken connection to the backend, did not."""
+    monkeypatch.setattr(prefork.celery.job, "NOTED", 600)
+    one = blocking(1)
+    ended_by_name(one, gate)
+    one._pool.close()
+    assert one._pool.join(30)
+    assert names(one).count("error") == 1
+
+
 def test_who_ends_a_job_by_its_process_alone_hears_of_it_later(blocking, gate, monkeypatch):
     monkeypatch.setattr(prefork.celery.job, "NOTED", 0.1)
     one = blocking(1)

@@ -10,9 +10,9 @@ MUTANTS = [
     Mutant(
         "callback-twice",
         "task.py",
-        'self._call_once("_was_told_end", self._callback, self._result)',
-        'self._call_once("_was_told_end", self._callback, self._result)\n'
-        '            self._call_once("_was_told_other", self._callback, self._result)',
+        'self._call_once("_end_told", self._callback, self._result)',
+        'self._call_once("_end_told", self._callback, self._result)\n'
+        '            self._call_once("_other_told", self._callback, self._result)',
         "the callback of a task is called twice",
         ("rlimit-as", "interrupted-in-get"),
     ),

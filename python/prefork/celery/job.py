@@ -118,7 +118,7 @@ class Job(prefork.Task[Any]):
             return False
         if signum == signals.SIGUSR1:
             return self.interrupt()
-        pid = super().pid
+        pid = self._runner()
         if pid is None:
             return False
         os.kill(pid, signum)
@@ -144,7 +144,8 @@ class Job(prefork.Task[Any]):
         and prefork.TimeoutError after `timeout` seconds."""
         error = self.exception(timeout)
         if error is not None:
-            raise self._translated(error) from error
+            found = self._translated(error)
+            raise found from (error.__cause__ if found is error else error)
         good, value = self._result
         if good:
             return value
@@ -175,6 +176,13 @@ class Job(prefork.Task[Any]):
         except Exception:
             get_logger().error("the accept callback of job %d raised", self.number, exc_info=True)
 
+    def _call_ended(self, timed_out: bool, begun: tuple[int, float] | None = None) -> None:
+        super()._call_ended(timed_out, begun)
+        if (
+            self.cancelled()
+        ):  # of which nobody is told; whoever cancelled it may have been broken off
+            self._owner.job_ended(self)
+
     def _timeout_callback(self, soft: bool, seconds: float) -> None:
         """One of its limits was up. Of the hard one Celery hears after the error."""
         if soft:
@@ -198,7 +206,7 @@ class Job(prefork.Task[Any]):
             self._tell_when_noted(translated)
             return
         self._fail(translated)
-        if isinstance(error, prefork.TimeLimitExceeded):
+        if isinstance(error, prefork.TimeLimitExceeded) and not self._pool._is_copy():
             self._inform(self._on_timeout, soft=False, timeout=error.limit)
 
     def _tell_when_noted(self, error: BaseException) -> None:

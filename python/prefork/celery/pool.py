@@ -183,7 +183,7 @@ class Pool:
             self.workers._check_usable()
             self.workers._send(job, body, waitforslot)
         except BaseException as error:
-            job.is_over = True
+            job.is_over = not job._number  # else it runs, though nobody has it in hand
             if isinstance(error, prefork.InitializerError):
                 self._give_up(error)
             elif not isinstance(error, prefork.PoolClosed):
@@ -342,7 +342,10 @@ class Pool:
     def join(self, timeout: float | None = None) -> bool:
         """After `close`: wait up to `timeout` seconds for the end of all jobs and workers, and call
         back. Whether that has come."""
-        return self.workers.join(timeout)
+        is_over = self.workers.join(timeout)
+        for job in list(self._by_pid.values() if is_over else ()):
+            job.noted()  # if Celery was about to note why it has ended
+        return is_over
 
     def cut_off(self) -> None:
         """End, without a word to Celery, every job that nobody has ended by name: the broker
