@@ -138,9 +138,10 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
 /* By the clock of now, when the page says RUNNING: the pool, which looks later, will see it. */
 static int start_is_news(const pf_worker *worker)
 {
+    if (!(worker->flags & PF_BODY_TELL))
+        return 0;
     atomic_thread_fence(memory_order_seq_cst);
-    return worker->flags & PF_BODY_TELL &&
-           pf__now() >= atomic_load_explicit(&worker->ring.pool->looks_at, memory_order_acquire);
+    return pf__now() >= atomic_load_explicit(&worker->ring.pool->looks_at, memory_order_acquire);
 }
 
 /* 1: the call may begin; 0: it was cancelled while its body was being fetched. */

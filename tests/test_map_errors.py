@@ -28,16 +28,13 @@ def outcomes(results):
 
 
 def test_an_exception_comes_in_its_turn_and_the_rest_follows(pool):
-    results = pool(2).imap(fail_on_odd, range(6))
-    seen = []
-    while True:
-        try:
-            seen.append(next(results))
-        except StopIteration:
-            break
-        except ValueError as error:
-            seen.append(error.args)
-    assert seen == [0, (1,), 2, (3,), 4, (5,)]
+    seen = outcomes(pool(2).imap(fail_on_odd, range(6)))
+    assert seen[::2] == [0, 2, 4]
+    assert [(type(error), error.args) for error in seen[1::2]] == [
+        (ValueError, (1,)),
+        (ValueError, (3,)),
+        (ValueError, (5,)),
+    ]
 
 
 def test_map_raises_the_first_exception_of_the_input(pool):
@@ -46,16 +43,11 @@ def test_map_raises_the_first_exception_of_the_input(pool):
 
 
 def test_a_lost_worker_fails_one_item(pool):
-    results = pool(2).imap(exit_on_three, range(6))
-    seen = []
-    while True:
-        try:
-            seen.append(next(results))
-        except StopIteration:
-            break
-        except prefork.WorkerExited as error:
-            seen.append(error.exitcode)
-    assert seen == [0, 1, 2, 9, 4, 5]
+    seen = outcomes(pool(2).imap(exit_on_three, range(6)))
+    lost = seen.pop(3)
+    assert isinstance(lost, prefork.WorkerExited)
+    assert lost.exitcode == 9
+    assert seen == [0, 1, 2, 4, 5]
 
 
 def exit_on_three(x):

@@ -253,7 +253,7 @@ class Delivery:
                 self.callbacks.append((task._call_softened, (event[13],)))
             if timed_out:
                 self.callbacks.append((task._call_timed_out, (self._pool.on_hard_timeout,)))
-        if timed_out or task._callback or task._error_callback or task._done_callbacks:
+        if timed_out or task._wants_callbacks():
             self.callbacks.append((task._call_ended, (timed_out, begun)))
         elif begun is not None:
             self.callbacks.append((task._call_accepted, begun))

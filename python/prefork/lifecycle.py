@@ -348,10 +348,6 @@ class Lifecycle(Driving):
     def on_apply(self, target: Callable[..., Any], args: Sequence[Any]) -> None:
         """Called by `apply_async` before the task is submitted."""
 
-    def on_submit(self, task: Task[Any]) -> None:
-        """Called by `apply_async` with the task that it will return, before a worker may have it.
-        Until then nothing can be done with it."""
-
     def on_hard_timeout(self, task: Task[Any]) -> None:
         """Called, as a callback, when a task was killed for running longer than its limit."""
 

@@ -256,7 +256,6 @@ class TaskPool(Ending):
                 took = self._take_slot(task, waitforslot is not False)
             if not self._semaphore_is_ours:
                 task._holds_foreign = True
-            self.on_submit(task)
             self._submit(task, body)
         except BaseException:
             if not task._number:  # else it runs, and nobody has it in hand

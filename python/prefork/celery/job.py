@@ -178,9 +178,7 @@ class Job(prefork.Task[Any]):
 
     def _call_ended(self, timed_out: bool, begun: tuple[int, float] | None = None) -> None:
         super()._call_ended(timed_out, begun)
-        if (
-            self.cancelled()
-        ):  # of which nobody is told; whoever cancelled it may have been broken off
+        if self.cancelled():  # nobody is told of that, and who did it may have been broken off
             self._owner.job_ended(self)
 
     def _timeout_callback(self, soft: bool, seconds: float) -> None:

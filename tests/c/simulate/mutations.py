@@ -23,8 +23,8 @@ MUTANTS = [
     Mutant(
         "start-told-by-an-old-clock",
         "worker_tasks.c",
-        "           pf__now() >= atomic_load",
-        "           worker->started >= atomic_load",
+        "    return pf__now() >= atomic_load",
+        "    return worker->started >= atomic_load",
         "a start that the guest's look has just missed is not rung for",
     ),
     Mutant(
