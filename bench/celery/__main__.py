@@ -7,23 +7,24 @@ tasks.py     the application; the board on which tasks are counted
 nullpool.py  the pool that does nothing, which no pool can exceed
 measured.py  redis-server and workers, from outside: CPU, memory, descriptors
 alone.py     the pools alone in an event loop, without a broker
-counted.py   the same, counted in instructions
+counted.py   the same, and a worker, counted in instructions
 figures.py   what is measured, and what is allowed
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import tasks
-from counted import instructions
+from counted import instructions, instructions_of_worker
 from figures import (
     FIRST,
     MANY,
@@ -44,7 +45,17 @@ from figures import (
 )
 from measured import HERE, Broker, broker, worker
 
-FIGURES = ("noop", "alone", "counted", "skewed", "compute", "size", "kill", "kill-thread")
+FIGURES = (
+    "noop",
+    "alone",
+    "counted",
+    "counted-worker",
+    "skewed",
+    "compute",
+    "size",
+    "kill",
+    "kill-thread",
+)
 BOTH = ["prefork", "stock"]
 WARM_UP = 500  # tasks
 
@@ -113,12 +124,12 @@ def measure_alone(count: int, rounds: int) -> bool:
     return judge(alone_ratios("CPU"), found)
 
 
-def measure_counts(directory: Path) -> bool:
-    """Whether all bounds are held."""
-    found = {pool: instructions(pool, directory) for pool in ["null", *BOTH]}
-    print("\ncounted: the same, in user space alone; one round")
-    for pool, count in found.items():
-        print(f"  {pool:8}{count / 1000:9.1f} thousand instructions of the main process for a job")
+def measure_counts(what: str, count: Callable[[str], float]) -> bool:
+    """Whether all bounds are held. `count`: instructions for a job, of a pool."""
+    found = {pool: count(pool) for pool in ["null", *BOTH]}
+    print(f"\n{what}, in user space alone; one round")
+    for pool, each in found.items():
+        print(f"  {pool:8}{each / 1000:9.1f} thousand instructions of the main process for a job")
     return judge(alone_ratios("instructions"), [found])
 
 
@@ -200,7 +211,11 @@ def main() -> int:
         if "alone" in chosen:
             held = measure_alone(given.tasks, given.rounds) and held
         if "counted" in chosen:
-            held = measure_counts(Path(name)) and held
+            alone = functools.partial(instructions, directory=Path(name))
+            held = measure_counts("counted: the pool alone in an event loop", alone) and held
+        if "counted-worker" in chosen:
+            whole = functools.partial(instructions_of_worker, broker=server, directory=Path(name))
+            held = measure_counts("counted-worker: a worker over redis", whole) and held
         if "size" in chosen:
             held = measure_sizes(given.rounds, server, Path(name)) and held
         for figure, looped in (("kill", True), ("kill-thread", False)):

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,16 @@ def broker(directory: Path) -> Iterator[Broker]:
 
 class Worker:
     """A `celery worker` with one of the pools, on a queue named like it. `looped`: in an event
-    loop, over redis; or else without one, over a folder."""
+    loop, over redis; or else without one, over a folder. `under`: a program that runs it."""
 
     def __init__(
-        self, pool: str, broker: Broker, directory: Path, processes: int, looped: bool
+        self,
+        pool: str,
+        broker: Broker,
+        directory: Path,
+        processes: int,
+        looped: bool,
+        under: Sequence[str],
     ) -> None:
         self.pool = pool
         self.board = tasks.Board(str(directory / f"{pool}.board"))
@@ -173,7 +179,17 @@ class Worker:
                 "filesystem://", transport_options=tasks.files_in(folder)
             )
         self._producer = tasks.app.amqp.Producer(self._connection)
-        command = [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", str(processes)]
+        command = [
+            *under,
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            "tasks",
+            "worker",
+            "-c",
+            str(processes),
+        ]
         command += ["-Q", pool, "-n", f"{pool}@%h", "--without-gossip", "--without-mingle"]
         with open(self.log, "wb") as log:
             self.program = subprocess.Popen(
@@ -222,9 +238,14 @@ class Worker:
 
 @contextlib.contextmanager
 def worker(
-    pool: str, broker: Broker, directory: Path, processes: int = 2, looped: bool = True
+    pool: str,
+    broker: Broker,
+    directory: Path,
+    processes: int = 2,
+    looped: bool = True,
+    under: Sequence[str] = (),
 ) -> Iterator[Worker]:
-    found = Worker(pool, broker, directory, processes, looped)
+    found = Worker(pool, broker, directory, processes, looped, under)
     try:
         yield found
         found.close()

@@ -1,4 +1,4 @@
-"""Sentry's integration with Celery: what a process has captured is sent before it ends."""
+"""Tools that have hooked into billiard's worker have their turn before a process ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import pytest
 
 from helpers import eventually, lines
+
+# ---- Sentry's client: what a process has captured is sent -------------------------------------
 
 
 @pytest.fixture
@@ -58,3 +60,22 @@ def test_events_of_a_task_that_exits(watched):
     one = watched()
     one.app.send_task("sentry_tasks.fail_and_leave", ("why", 3))
     eventually(lambda: "why" in lines(one.sent))
+
+
+# ---- what is around Worker._do_exit -----------------------------------------------------------
+
+
+def test_the_exit_of_a_process_that_has_done_its_tasks(worker, tmp_path):
+    left = tmp_path / "left"
+    flags = ("-I", "leaving_tasks", "-c", "1", "--max-tasks-per-child", "1")
+    one = worker(*flags, CELERY_TEST_LEFT=str(left))
+    assert one.tasks.add.delay(1, 2).get(timeout=30) == 3
+    eventually(lambda: lines(left) == ["True 0", "shutdown 0"])
+
+
+def test_the_exit_of_a_worker_that_is_shut_down(worker, tmp_path):
+    left = tmp_path / "left"
+    one = worker("-I", "leaving_tasks", "-c", "2", CELERY_TEST_LEFT=str(left))
+    assert one.tasks.add.delay(1, 2).get(timeout=30) == 3
+    assert one.stop() == 0
+    assert sorted(lines(left)) == ["True 0"] * 2 + ["shutdown 0"] * 2
