@@ -78,7 +78,7 @@ class Delivery:
         but not for ever, as a result would be that sends a signal when it is unpickled.
         """
         depth = self._depth
-        if self.is_in_hand():
+        if self.hand and self.is_in_hand():
             try:
                 self._depth = depth + 1
                 self._apply(self.hand, depth + 1 == DEEPEST)
@@ -137,6 +137,9 @@ class Delivery:
         hand: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         try:
             while self.callbacks:
+                if count and os.getpid() != pid:
+                    self.callbacks.clear()
+                    break
                 try:
                     hand.extend(islice(self._next_callback, 1))
                     function, args = hand[0]
@@ -145,16 +148,13 @@ class Delivery:
                 count += 1
                 function(*args)
                 hand.clear()
-                if os.getpid() != pid:
-                    break
         except BaseException:
-            if is_main_thread():
+            if os.getpid() != pid:
+                self.callbacks.clear()
+            elif is_main_thread():
                 with contextlib.suppress(IndexError):
                     self.callbacks.extendleft(islice(iter(hand.pop, None), 1))
             raise
-        finally:
-            if os.getpid() != pid:
-                self.callbacks.clear()
         return count
 
     # ---- tasks -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ A task costs no Condition: one comes into being when somebody waits who is not u
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -318,10 +319,14 @@ class Task(concurrent.futures.Future[T]):
             self._call_once("_end_told", self._callback, self._result)
         if self._done_callbacks:
             self._call_done_callbacks()
+        self._have_called()
+
+    def _have_called(self) -> None:
+        """All callbacks have been called: they may hold us."""
         mine = self.__dict__
         for name in ("_callback", "_error_callback", "_timeout_callback"):
             if name in mine:
-                del mine[name]  # it may hold us
+                del mine[name]
 
     def _call_done_callbacks(self) -> None:
         while self._done_callbacks and not self._pool._is_copy():
@@ -361,7 +366,16 @@ class Task(concurrent.futures.Future[T]):
 
 def is_main_thread() -> bool:
     """Signal handlers run there, and nowhere else."""
-    return threading.get_ident() == threading.main_thread().ident
+    return threading.get_ident() == _main_thread
+
+
+def _after_fork() -> None:
+    global _main_thread
+    _main_thread = threading.main_thread().ident
+
+
+_main_thread = threading.main_thread().ident
+os.register_at_fork(after_in_child=_after_fork)  # after the same of threading's
 
 
 def remaining(deadline: float | None) -> float | None:

@@ -6,6 +6,7 @@ Celery keeps a weak reference to it; the pool holds it until it has ended.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal as signals
 import threading
@@ -176,15 +177,14 @@ class Job(prefork.Task[Any]):
         except Exception:
             get_logger().error("the accept callback of job %d raised", self.number, exc_info=True)
 
-    def _call_ended(self, timed_out: bool, begun: tuple[int, float] | None = None) -> None:
-        super()._call_ended(timed_out, begun)
+    def _have_called(self) -> None:
         if self.cancelled():  # nobody is told of that, and who did it may have been broken off
             self._owner.job_ended(self)
 
     def _timeout_callback(self, soft: bool, seconds: float) -> None:
         """One of its limits was up. Of the hard one Celery hears after the error."""
         if soft:
-            self._inform(self._on_timeout, soft=True, timeout=seconds)
+            self._inform_of_limit(True, seconds)
 
     def _callback(self, outcome: tuple[bool, Any]) -> None:
         """It has an outcome, which may be an error that its target let out."""
@@ -205,7 +205,7 @@ class Job(prefork.Task[Any]):
             return
         self._fail(translated)
         if isinstance(error, prefork.TimeLimitExceeded) and not self._pool._is_copy():
-            self._inform(self._on_timeout, soft=False, timeout=error.limit)
+            self._inform_of_limit(False, error.limit)
 
     def _tell_when_noted(self, error: BaseException) -> None:
         self._untold.append(error)
@@ -227,11 +227,15 @@ class Job(prefork.Task[Any]):
         finally:
             self._inform(self._on_error, einfo.info_of(error))
 
-    def _inform(self, callback: Callback | None, *args: Any, **kwargs: Any) -> None:
+    def _inform_of_limit(self, soft: bool, seconds: float | None) -> None:
+        if self._on_timeout is not None:
+            self._inform(functools.partial(self._on_timeout, soft=soft, timeout=seconds))
+
+    def _inform(self, callback: Callback | None, *args: Any) -> None:
         if callback is None:
             return
         try:
-            callback(*args, **kwargs)
+            callback(*args)
         except self._passes:
             raise
         except Exception as error:

@@ -192,14 +192,14 @@ class Pool:
         return job
 
     def _call_of(self, func: Callable[..., Any], args: Sequence[Any]) -> child.Call | codec.Encoded:
-        """What goes to a worker. A Celery worker makes the calls of few tasks, many times: for each
-        it is pickled once."""
+        """What goes to a worker. For each of Celery's tasks, which are few, it is pickled once."""
+        try:
+            return self._calls[func, args[0]]
+        except (KeyError, IndexError, TypeError):  # the last of a list for an argument
+            pass
         if not (args and isinstance(args[0], str) and func.__module__ == "celery.app.trace"):
             return child.Call(func, codec.name_of(func))
-        found = self._calls.get((func, args[0]))
-        if found is None:
-            found = self._calls[func, args[0]] = codec.Encoded(child.Call(func, args[0]))
-        return found
+        return self._calls.setdefault((func, args[0]), codec.Encoded(child.Call(func, args[0])))
 
     def _limit(self, name: str, seconds: float | None) -> float | None:
         return check_seconds(name, seconds or None) if self._has_limits else None
