@@ -306,6 +306,8 @@ class Delivery:
     def _worker_exited(self, event: Event) -> None:
         _, how, _, slot, pid, status, zygote_lost, was_up, *_, memory, written, _, _ = event
         what = how_it_ended(status)
+        if zygote_lost and status < 0:
+            what = "went down with its zygote"
         if how == _core.EXIT_OVERDUE:
             what += ": it was to end in good order, and did not in ten seconds"
         if memory:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,6 +48,7 @@ class Present:
         self.core = core
         self.setup = setup
         self.is_ending = False  #: its orderly exit has begun
+        self.ends_by = 0  #: the signal by which it ends then; 0: with an exit code
         self._finish = finish
         self.pid = os.getpid()
         self.call: tuple[Callable[..., Any], Any, float] | None = None
@@ -58,6 +61,16 @@ class Present:
         """What belongs to an orderly exit."""
         self.is_ending = True
         self._finish(self.setup, exitcode)
+
+    def leave(self, exitcode: int) -> NoReturn:
+        """Out, after the orderly exit."""
+        try:
+            if self.ends_by:
+                signal.signal(self.ends_by, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {self.ends_by})
+                os.kill(self.pid, self.ends_by)
+        finally:
+            os._exit(exitcode & 0xFF)
 
     def task(self) -> CurrentTask | None:
         """The call that is made now."""
@@ -103,6 +116,21 @@ def is_ending() -> bool:
     return _present is not None and _present.is_ending and _present.pid == os.getpid()
 
 
+def end_by(number: int) -> None:
+    """When this worker has ended in good order, it does so by that signal, which is why it ends:
+    who looks at its end shall see that. For a signal that dumps no core."""
+    if _present is not None:
+        _present.ends_by = number
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """As the interpreter has it: a text is printed, and means 1."""
+    if error.code is None or isinstance(error.code, int):
+        return error.code or 0
+    print(error.code, file=sys.stderr)
+    return 1
+
+
 def exit_worker(exitcode: int = 0) -> NoReturn:
     """End this worker in good order: `on_process_exit`, multiprocessing's exit functions, what is
     in the buffers of stdout and stderr, and out. A task that does so is lost with WorkerExited.
@@ -112,7 +140,7 @@ def exit_worker(exitcode: int = 0) -> NoReturn:
     try:
         _present.end(exitcode)
     finally:
-        os._exit(exitcode & 0xFF)
+        _present.leave(exitcode)
 
 
 def current_task() -> CurrentTask | None:

@@ -121,8 +121,9 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
         elif number == errno.ECANCELED:
             os.kill(pid, signal.SIGKILL)  # as the pool is about to
         elif isinstance(error, SystemExit) and not inside.is_ending():
-            exitcode = _exit_code(error)  # by a signal handler, between tasks
+            exitcode = inside.exit_code_of(error)  # by a signal handler, between tasks
             present.end(exitcode)
+            present.leave(exitcode)
         worker_logger.debug("worker %d ends", os.getpid(), exc_info=True)
     finally:
         os._exit(exitcode & 0xFF)
@@ -133,19 +134,11 @@ def _end_of_copy(error: BaseException) -> int:
     would end it. Its exit code."""
     code = 1
     if isinstance(error, SystemExit):
-        code = _exit_code(error)
+        code = inside.exit_code_of(error)
     else:
         sys.excepthook(type(error), error, error.__traceback__)
     flush_stdio()
     return code & 0xFF
-
-
-def _exit_code(error: SystemExit) -> int:
-    """As the interpreter has it: a text is printed, and means 1."""
-    if error.code is None or isinstance(error.code, int):
-        return error.code or 0
-    print(error.code, file=sys.stderr)
-    return 1
 
 
 def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:

@@ -167,12 +167,21 @@ def test_each_process_is_announced_once_before_it_is_forked(driven, told):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
-def test_an_idle_process_that_is_signalled_ends_in_good_order(driven, told, number):
+def test_an_idle_process_that_is_signalled_ends_in_good_order(driven, told, number, caplog):
     one = driven(1)
     pid = call(one, os.getpid)
     os.kill(pid, number)
     eventually(lambda: f"shutdown {pid} {number - 256} {pid}" in lines(told), one)
     assert call(one, os.getpid) != pid
+    how = "was ended by SIGTERM" if number == signal.SIGTERM else "exited with code 3"
+    eventually(lambda: f"worker {pid} (slot 0) {how}" in caplog.text, one)
+
+
+def test_the_last_word_of_a_task_that_exits(driven, capfd):
+    one = driven(1)
+    one.submit(sys.exit, "bye")
+    one.until(lambda: len(one.said) == 2)
+    assert "bye" in capfd.readouterr().err
 
 
 def test_a_task_that_exits_does_so_in_good_order(driven, told):

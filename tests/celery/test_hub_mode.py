@@ -27,6 +27,7 @@ from helpers import (
     pid_of_worker,
     square,
 )
+from prefork.celery.einfo import info_of
 
 
 def test_a_job_is_accepted_and_then_succeeds(driven):
@@ -71,10 +72,18 @@ def test_a_result_that_cannot_be_pickled_is_an_error_of_billiards(driven):
     assert type(one.said[1][1].exception) is billiard.pool.MaybeEncodingError
 
 
+def interrupt_self(why):
+    raise KeyboardInterrupt(why)
+
+
 @pytest.mark.parametrize(
     ("target", "argument", "how"),
     [
         (kill_self, signal.SIGKILL, "signal 9 (SIGKILL)"),
+        (kill_self, signal.SIGTERM, "signal 15 (SIGTERM)"),  # after what belongs to a good end
+        (kill_self, signal.SIGHUP, "signal 1 (SIGHUP)"),
+        (kill_self, signal.SIGQUIT, "exitcode 3"),  # which would leave a core
+        (interrupt_self, "^C", "signal 2 (SIGINT)"),
         (exit_now, 4, "exitcode 4"),
         (sys.exit, 3, "exitcode 3"),
         (sys.exit, None, "exitcode 0"),
@@ -94,6 +103,16 @@ def test_a_lost_worker_is_billiards_error_with_our_facts(driven, target, argumen
     assert one.semaphore.value == 1
     one.submit(square, 2)
     one.until(lambda: one.names().count("success") == 1)
+
+
+def test_such_an_error_is_told_without_what_was_just_being_handled():
+    error = billiard.exceptions.WorkerLostError("why")
+    try:
+        raise KeyError("something else")
+    except KeyError:
+        info = info_of(error)
+    assert "something else" not in info.traceback
+    assert error.__context__ is None
 
 
 READ = """

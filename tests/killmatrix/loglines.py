@@ -28,8 +28,13 @@ LOG_LINES = [
         "The same; `os._exit` in a task, or a worker that could not go on (its pipes are closed).",
     ),
     LogLine(
+        "WARNING worker PID (slot N) went down with its zygote",
+        "The zygote was killed, and the kernel has killed its workers. If this one ran a task, it "
+        "is lost; the worker is replaced.",
+    ),
+    LogLine(
         "WARNING worker PID (slot N) ended, how is unknown",
-        "The same; its zygote is dead, or stopped.",
+        "Its zygote is stopped, or somebody else has reaped it.",
     ),
     LogLine(
         "WARNING worker PID (slot N) ...: it was to end in good order, and did not in ten seconds",

@@ -140,6 +140,8 @@ def _on_exit_signal(number: int, _frame: FrameType | None) -> None:
     if _exiting:
         os._exit(os.EX_SOFTWARE)
     _exiting = True
+    if number in (signal.SIGTERM, signal.SIGHUP):  # by SIGQUIT there would be a core, too
+        inside.end_by(number)
     raise SystemExit(number - 256)  # what billiard's workers exit with
 
 
@@ -200,10 +202,10 @@ class Outcome(codec.Late):
 def _leave(error: BaseException) -> NoReturn:
     """A task that wants to end its process ends it. It is lost, which every backend can store;
     SystemExit as a result it could not."""
-    code = error.code if isinstance(error, SystemExit) else 1
-    if code is not None and not isinstance(code, int):
-        code = 1
-    prefork.exit_worker(code or 0)
+    if isinstance(error, SystemExit):
+        prefork.exit_worker(inside.exit_code_of(error))
+    inside.end_by(signal.SIGINT)  # as the interpreter does
+    prefork.exit_worker(1)
 
 
 def _encode(outcome: tuple[bool, Any]) -> bytes:

@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 STRATEGIES = (None, "default", "fair", "fast", "fcfs")
 
 
-class _Workers(prefork.TaskPool):
+class Workers(prefork.TaskPool):
     """Its tasks are jobs of Celery's."""
 
     @property
@@ -43,7 +43,7 @@ class _Workers(prefork.TaskPool):
         return self._delivery.health
 
 
-class _BlockingWorkers(_Workers):
+class BlockingWorkers(Workers):
     """Nobody hears what a callback raises in the thread of callbacks. It is meant to end Celery's
     worker, whose loop looks at Celery's state."""
 
@@ -81,7 +81,7 @@ class Pool:
     """
 
     is_guest = True
-    workers_class: type[_Workers] = _Workers
+    workers_class: type[Workers] = Workers
 
     def __init__(
         self,
@@ -392,7 +392,7 @@ class BlockingPool(Pool):
     """The pool of thread mode: a thread calls back, and `apply_async` waits for a slot."""
 
     is_guest = False
-    workers_class = _BlockingWorkers
+    workers_class = BlockingWorkers
 
     def _give_up(self, error: BaseException) -> None:
         if not self._gave_up:

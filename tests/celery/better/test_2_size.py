@@ -167,8 +167,8 @@ def test_descriptors(start):
 
 @pytest.mark.timeout(150)
 def test_initializers_that_begin_to_fail(start, tmp_path, soon):
-    """`worker_process_init` begins to fail when the worker has run for a while: the worker ends,
-    and no processes are forked for ever"""
+    """Processes begin to end in `worker_process_init` when the worker has run for a while: the
+    worker ends, and no processes are forked for ever"""
     one = start("-c", "1")
     (tmp_path / "break").touch()
     for pid in set(map(int, lines(tmp_path / "started"))):
