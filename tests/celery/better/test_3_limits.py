@@ -155,6 +155,7 @@ def test_cold_shutdown_of_a_task_that_ignores_sigterm(start, gate, soon):
     one = start()
     send(one, "hold_stubbornly", gate.path)
     gate.arrived()
+    one.ask("active")  # it has told the broker; a handler that comes in between waits for ever
     with soon(15, "it waits until the task has ended"):
         one.program.send_signal(signal.SIGQUIT)
         one.program.wait(20)
