@@ -12,6 +12,7 @@ import os
 import pickle
 import traceback
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NoReturn
 
 from . import tracebacks
@@ -30,6 +31,13 @@ PICKLED = 2  # its result, which may not unpickle: by itself, so that it fails a
 TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+_NONE = pickle.dumps(None, _PROTOCOL)
+
+#: Functions that are kept in mind, here by what they are, in a worker by what they are called.
+MOST_KNOWN = 4096
+_references: dict[FunctionType, bytes] = {}
+_known: dict[bytes, Callable[..., Any]] = {}
 
 
 class Outcomes(list[Outcome]):
@@ -62,8 +70,9 @@ def name_of(target: Callable[..., Any]) -> str:
 
 
 class Encoded:
-    """A function for many calls, pickled once: it is a target for `encode_call` as the function
-    itself is. Raises whatever pickling raises."""
+    """A callable for many calls, pickled once, and unpickled once in each worker, so that all calls
+    there share it: it is a target for `encode_call` as the callable itself is. Raises whatever
+    pickling raises."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.data = pickle.dumps(function, _PROTOCOL)
@@ -80,9 +89,29 @@ def encode_call(
     kwargs: dict[str, Any] | None,
     correlation_id: str | None = None,
 ) -> bytes:
-    """Raises whatever pickling raises."""
-    what = target.data if type(target) is Encoded else target
+    """Raises whatever pickling raises. A function goes by its name, which is pickled once here and
+    looked up once in each worker."""
+    what: Any = target
+    if type(target) is FunctionType:
+        what = _references.get(target) or _reference_to(target)
+    elif type(target) is Encoded:
+        what = target.data
     return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)
+
+
+def _reference_to(function: FunctionType) -> bytes:
+    if len(_references) >= MOST_KNOWN:
+        _references.clear()
+    found = _references[function] = pickle.dumps(function, _PROTOCOL)
+    return found
+
+
+def _find(reference: bytes) -> Callable[..., Any]:
+    if len(_known) >= MOST_KNOWN:
+        _known.clear()
+    found: Callable[..., Any] = pickle.loads(reference)
+    _known[reference] = found
+    return found
 
 
 def decode_call(data: bytes) -> Call:
@@ -90,7 +119,7 @@ def decode_call(data: bytes) -> Call:
     try:
         target, args, kwargs, correlation_id = pickle.loads(data)
         if type(target) is bytes:
-            target = pickle.loads(target)
+            target = _known.get(target) or _find(target)
         return target, args, kwargs, correlation_id
     except (AttributeError, ModuleNotFoundError) as error:
         raise AttributeError(
@@ -104,11 +133,11 @@ def decode_call(data: bytes) -> Call:
 
 
 def run_call(
-    data: bytes, call: Caller, announce: Callable[[Callable[..., Any], Any], object]
+    data: bytes, call: Caller, announce: Callable[[Callable[..., Any], Any], object], worker: int
 ) -> tuple[int, bytes]:
     """Decodes a call, has `call` make it, and encodes its outcome: never raises, but in a process
-    that the call has forked. `announce` is told the function and the correlation id first."""
-    worker = os.getpid()
+    that the call has forked. `announce` is told the function and the correlation id first;
+    `worker` is the pid."""
     try:
         target, args, kwargs, correlation_id = decode_call(data)
         announce(target, correlation_id)
@@ -122,6 +151,8 @@ def run_call(
 
 def encode_result(result: Any) -> tuple[int, bytes]:
     """A result, or the error that it cannot be pickled: never raises."""
+    if result is None:
+        return OK, _NONE
     if type(result) is Outcomes:
         return _encode_outcomes(result)
     try:

@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import threading
+from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import process, util
@@ -159,11 +160,17 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
     return True
 
 
+# It is not `signal.getsignal`, which on Python 3.10 and 3.11 looks for an enum's member in whatever
+# it finds, and for a function raises and catches an error: as long as the rest of a short task.
+
+
 def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
+    announce, on_soft_limit = present.announce, present.on_soft_limit
     _take_soft_signal(present, signal.SIG_DFL)
     while True:
-        _flush(streams)  # what the task before has left of a line is not the next one's
+        if streams:
+            _flush(streams)  # what the task before has left of a line is not the next one's
         try:
             body = core.claim()
         except MemoryError as error:
@@ -171,13 +178,14 @@ def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO])
         else:
             if body is None:
                 return 0
-            outcome, result = codec.run_call(body, core.call, present.announce)
+            outcome, result = codec.run_call(body, core.call, announce, present.pid)
         present.call = None
         try:
             core.deliver(outcome, result)
         except ChildProcessError:  # this is a fork of the worker, and has nothing more to do
             raise SystemExit(0) from None
-        _take_soft_signal(present, present.on_soft_limit)
+        if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:
+            _take_soft_signal(present, on_soft_limit)
 
 
 def _take_soft_signal(present: inside.Present, expected: Any) -> None:
