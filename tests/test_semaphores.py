@@ -109,7 +109,7 @@ def test_a_handler_that_grows_the_pool_within_grow_adds_to_it(pool, kind, call):
     finally:
         sys.setprofile(None)
         signal.signal(signal.SIGUSR2, previous)
-    count = len(one._semaphore._free) if slots is None else slots.value
+    count = len(one._semaphore.free) if slots is None else slots.value
     assert (one.limit, one._core.describe()["target"], count) == (5, 5, 5)
 
 

@@ -297,7 +297,8 @@ def test_a_signal_handler_in_the_middle_of_a_batch_of_results_may_end_the_pool(p
     one = pool(1, putlocks=False)
     one.fileno()
     eventually(lambda: one.workers[0].state == "idle", one)
-    tasks = [one.apply_async(signalling, (i,)) for i in range(8)]
+    # Who wants to be called has their results unpickled as they come.
+    tasks = [one.apply_async(signalling, (i,), callback=bool) for i in range(8)]
     # The only worker is done with them, and nobody has polled since: they will come as one batch.
     tasks.append(one.apply_async(hold, (gate.path,)))
     gate.arrived()

@@ -6,10 +6,13 @@ import builtins
 import concurrent.futures
 import functools
 import multiprocessing
+import os
+import threading
 import time
 
 import pytest
 
+import helpers
 import prefork
 from helpers import add, alive, eventually, fail, hold, kill_self, spin, square
 from prefork import codec
@@ -52,6 +55,89 @@ def test_a_function_may_be_pickled_once_for_many_calls(pool):
     assert error.task_name == "kill_self"
     with pytest.raises(AttributeError):
         codec.Encoded(lambda: None)
+
+
+def test_a_worker_looks_a_function_up_once_by_its_name(pool, monkeypatch):
+    one = pool(1)
+    assert one.apply(square, (3,)) == 9
+    monkeypatch.setattr(helpers, "square", None)  # here; a worker has it from before the fork
+    assert one.apply(square, (4,)) == 16
+    assert one.apply(forget_square) == 16
+    assert one.apply(square, (5,)) == 25
+
+
+def forget_square():
+    found = helpers.square(4)
+    helpers.square = None
+    return found
+
+
+class Counting:
+    """A callable with a state of its own."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.calls
+
+
+def test_a_callable_is_as_it_was_submitted_in_each_call(pool):
+    one, counting = pool(1), Counting()
+    assert [one.apply(counting) for _ in range(3)] == [1, 1, 1]
+    counting.calls = 7
+    assert one.apply(counting) == 8
+    assert one.apply(counting.__call__) == 8
+
+
+unpickled = []
+
+
+def note_unpickled():
+    unpickled.append(os.getpid())
+
+
+class Noted:
+    """Says so where it is unpickled."""
+
+    def __reduce__(self):
+        return note_unpickled, ()
+
+
+def noted():
+    return Noted()
+
+
+@pytest.mark.parametrize("putlocks", [True, False])
+def test_a_result_is_unpickled_once_by_whoever_asks(pool, putlocks):
+    unpickled.clear()
+    one = pool(1, putlocks=putlocks)
+    task = one.apply_async(noted)
+    assert task.wait(30)
+    assert task.done()
+    assert task.accepted()
+    assert unpickled == []
+    assert [task.get(), task.exception(), task.successful()] == [None, None, True]
+    assert len(unpickled) == 1
+
+
+def test_a_result_is_unpickled_for_callbacks_as_it_comes(pool):
+    unpickled.clear()
+    told = threading.Event()
+    one = pool(1)
+    one.apply_async(noted, callback=lambda _: told.set())
+    assert told.wait(30)
+    assert len(unpickled) == 1
+
+
+def test_a_result_that_two_threads_ask_for_is_one_object(pool):
+    one = pool(1)
+    task = one.apply_async(list, ((1, 2),))
+    assert task.wait(30)
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: task.get(), range(8)))
+    assert all(each is found[0] for each in found)
 
 
 def test_kwargs_and_methods_and_partials_and_builtins(pool):

@@ -20,6 +20,8 @@ cdef enum:
     MOST_WORKERS = 4095
 
 
+from concurrent.futures._base import FINISHED
+
 SOFT_SIGNAL = pf.PF_SOFT_SIGNAL
 STACKS_SIGNAL = pf.PF_STACKS_SIGNAL
 
@@ -65,6 +67,31 @@ cdef tuple as_tuple(pf.pf_event *event):
     return (<int>event.type, outcome, event.task, event.slot, event.pid, event.status,
             event.zygote_lost, event.at * 1e-9, data, event.peak_rss, event.memory, output,
             notes_of(event.history), event.softened)
+
+
+cdef bint settle_plain(delivery, pf.pf_event *event) except -1:
+    # The end of a task that has a result, and of which nobody wants to be told: here and now, so
+    # that no signal handler and no other thread comes in between. False: it is no such end.
+    if (event.type != pf.PF_EVENT_DONE or event.outcome != pf.PF_OK or event.data == NULL or
+            event.softened):
+        return False
+    cdef dict tasks = delivery.tasks
+    task = tasks.get(event.task)
+    if task is None or not task._is_plain:
+        return False
+    cdef bytes data
+    try:
+        data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
+    except MemoryError:
+        return False
+    hand = task._slot
+    if hand:
+        delivery.slots.free.append(hand.pop())
+    task._accepted_by = event.pid
+    task._data = data
+    task._state = FINISHED
+    del tasks[event.task]
+    return True
 
 
 cdef class CorePool:
@@ -133,8 +160,8 @@ cdef class CorePool:
             pf.pf_pool_rouse(self.pool)
             pf.pf_pool_rouse_gatherer(self.pool)
 
-    # Into a deque of the caller's, so that no signal handler can come between taking and keeping.
-    def poll(self, timeout, uint64_t rouses, found not None):
+    # Into the delivery's deque, so that no signal handler can come between taking and keeping.
+    def poll(self, timeout, uint64_t rouses, delivery not None):
         cdef int64_t ns = nanoseconds(timeout)
         cdef pf.pf_event events[BATCH]
         cdef int count, i
@@ -146,7 +173,8 @@ cdef class CorePool:
         check(count)
         try:
             for i in range(count):
-                found.append(as_tuple(&events[i]))
+                if not settle_plain(delivery, &events[i]):
+                    delivery.events.append(as_tuple(&events[i]))
         finally:
             for i in range(count):
                 pf.pf_event_clear(&events[i])

@@ -7,6 +7,7 @@ cdef extern from "prefork.h" nogil:
         PF_INTERRUPTED
         PF_SOFT_SIGNAL
         PF_STACKS_SIGNAL
+        PF_EVENT_DONE
         PF_OK
         PF_ERROR
         PF_NOTES

@@ -16,8 +16,8 @@ from types import FunctionType
 from typing import Any, NoReturn
 
 from . import tracebacks
-from .errors import RemoteError
-from .task import is_main_thread
+from .errors import RemoteError, shown
+from .threads import is_main_thread
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, Any]
 Caller = Callable[[Callable[..., Any], tuple[Any, ...], "dict[str, Any] | None"], Any]
@@ -222,6 +222,13 @@ def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
 
 #: In the application. Raises whatever unpickling raises.
 decode_result = pickle.loads
+
+
+def no_result(name: str, failure: BaseException) -> TypeError:
+    """Why task `name` has none, though it has returned one."""
+    found = TypeError(f"the result of {name} cannot be unpickled: {shown(failure)}")
+    found.__cause__ = failure
+    return found
 
 
 def decode(

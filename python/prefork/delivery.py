@@ -17,15 +17,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from . import _core, codec, verdicts
-from .errors import InitializerError, last_lines, with_output
-from .health import Health, shown
+from .errors import InitializerError, last_lines, shown, with_output
+from .health import Health
 from .history import how_it_ended
 from .machine import OomKills
-from .task import is_main_thread
+from .threads import is_main_thread
 
 if TYPE_CHECKING:
     from ._core import CorePool
     from ._cython import Event
+    from .semaphore import Slots
     from .task import Task
 
 
@@ -41,6 +42,7 @@ class Delivery:
         self.tasks: dict[int, Task[Any]] = {}
         self.early: dict[int, Event] = {}  # ends of tasks that are not in the table yet
         self.ended: set[int] = set()  # gone from the table a moment ago
+        self.slots: Slots | None = None  # the pool's own
         self.events: deque[Event] = deque()
         self.hand: list[Event] = []  # the main thread's: what it applies now
         self._depth = 0  # of signal handlers that go on with what they have interrupted there
@@ -276,9 +278,7 @@ class Delivery:
         result, failure = self._decode(codec.decode_result, data, first)
         if failure is None:
             return result, None
-        failed = TypeError(f"the result of {task.name} cannot be unpickled: {shown(failure)}")
-        failed.__cause__ = failure
-        return None, failed
+        return None, codec.no_result(task.name, failure)
 
     def _error_of(self, task: Task[Any], event: Event) -> BaseException | None:
         """None: it was cancelled, for no other reason than that somebody wished it."""

@@ -20,7 +20,8 @@ from .delivery import Delivery, serve
 from .errors import PoolClosed
 from .options import check_timeout
 from .recovery import Recovery
-from .task import is_main_thread, remaining
+from .task import remaining
+from .threads import is_main_thread
 
 #: Seconds that the main thread waits at a time. A signal that comes when it is about to wait, and
 #: does not look any more, interrupts nothing: its handler would run when a task ends.
@@ -116,10 +117,12 @@ class Driving:
         in_hand = bool(delivery.hand) and delivery.is_in_hand()
         found = True  # for all that a handler lets us know
         try:
-            count = self._core.poll(0 if events or in_hand else timeout, rouses, events)
-            found = bool(events or in_hand)
-            if found:
+            count = self._core.poll(0 if events or in_hand else timeout, rouses, delivery)
+            found = bool(count or events or in_hand)
+            if events or in_hand:
                 delivery.apply()
+            if count and delivery.slots is not None:
+                delivery.slots.settle()
         except BaseException:
             self._core.remind()  # what is left is for whoever comes first, a loop, or
             self._core.rouse_gatherer()  # the delivery thread
@@ -138,7 +141,7 @@ class Driving:
 
     def _answer(self) -> None:
         """Do what is due by now, and call back, in this thread."""
-        while self._core.poll(0, self._core.rouses(), self._delivery.events):
+        while self._core.poll(0, self._core.rouses(), self._delivery):
             self._delivery.apply()
             self._run_callbacks()
 

@@ -303,3 +303,11 @@ def readable_stack(text: str) -> str:
 
 def _rlimit_of(number: int) -> str | None:
     return {int(signals.SIGXCPU): "RLIMIT_CPU", int(signals.SIGXFSZ): "RLIMIT_FSIZE"}.get(number)
+
+
+def shown(error: BaseException) -> str:
+    """Its repr, if it has one: an exception of the application's may raise there."""
+    try:
+        return repr(error)
+    except (Exception, SystemExit):
+        return f"{type(error).__qualname__} (its repr cannot be shown)"

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 import time
 
-from .errors import InitializerError
+from .errors import InitializerError, shown
 
 PATIENCE = 3  # starts that must fail in a row before the waiting tasks are failed
 ENDURANCE = 10.0  # and seconds for which they must, where workers have come up before
-
-
-def shown(error: BaseException) -> str:
-    """Its repr, if it has one: an exception of the application's may raise there."""
-    try:
-        return repr(error)
-    except (Exception, SystemExit):
-        return f"{type(error).__qualname__} (its repr cannot be shown)"
 
 
 class Health:

@@ -174,7 +174,10 @@ class MapIterator(Iterator[R]):
                 raise TimeoutError(f"no result of {self._name} came within {timeout} s")
             # The input first: if it is interrupted, the task that has ended is still there.
             self._pull(1)
-            task = next(iter(self._open)) if self._ordered else self._ended.popleft()
+            task = next(iter(self._open)) if self._ordered else self._ended[0]
+            task._unpack()  # so with what that raises
+            if not self._ordered:
+                self._ended.popleft()
             del self._open[task]
             if self._chunksize == 1:
                 only: R = self._result_of(task)

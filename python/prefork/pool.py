@@ -265,6 +265,9 @@ class TaskPool(Ending):
     def _submit(self, task: Task[Any], body: bytes) -> None:
         """Hand a new task to the core."""
         tell = task._accept_callback is not None
+        calls_back = tell or bool(task._timeout_callback) or task._wants_callbacks()
+        if calls_back or task._holds_foreign or task._completed is not None:
+            task._is_plain = False
         delivery = self._delivery
         try:
             self._core.submit(
@@ -283,7 +286,7 @@ class TaskPool(Ending):
             raise
         if delivery.events:  # its end has come already, in another thread
             self._look()
-        if not self._guest and (tell or task._timeout_callback or task._wants_callbacks()):
+        if calls_back and not self._guest:
             self._serve_others()
 
     def map(

@@ -19,10 +19,10 @@ class Slots:
     """
 
     def __init__(self, count: int) -> None:
-        self._free = deque([True] * count)
+        self.free = deque([True] * count)  #: for the binding, which gives back in one step
         self._away = deque([True] * (MAX_WORKERS - count))
         self._due = len(self._away)  # how many are to be away
-        self._next_free = iter(self._free.popleft, None)
+        self._next_free = iter(self.free.popleft, None)
         self._next_away = iter(self._away.popleft, None)
 
     def take(self, hand: list[bool]) -> bool:
@@ -36,7 +36,11 @@ class Slots:
     def give_back(self, hand: list[bool]) -> None:
         """Nothing if the hand is empty."""
         with contextlib.suppress(IndexError):
-            self._free.extend(islice(iter(hand.pop, None), 1))
+            self.free.extend(islice(iter(hand.pop, None), 1))
+        self.settle()
+
+    def settle(self) -> None:
+        """After slots were given back: put away those that are too many."""
         if len(self._away) != self._due:
             self._balance()
 
@@ -54,7 +58,7 @@ class Slots:
                 if over < 0:
                     self._away.extend(islice(self._next_free, 1))
                 else:
-                    self._free.extend(islice(self._next_away, 1))
+                    self.free.extend(islice(self._next_away, 1))
 
 
 class Semaphore:

@@ -18,7 +18,8 @@ class Sized(Lifecycle):
 
     def _have_slots(self, putlocks: bool, semaphore: Any) -> None:
         self.putlocks = putlocks  #: whether apply_async waits for a slot
-        self._semaphore: Any = Slots(self.limit) if semaphore is None else semaphore
+        self._delivery.slots = Slots(self.limit) if semaphore is None else None
+        self._semaphore: Any = self._delivery.slots or semaphore
         self._semaphore_is_ours = semaphore is None
         self._slots_told = self.limit  # to one that only grows and shrinks
 

@@ -7,7 +7,6 @@ A task costs no Condition: one comes into being when somebody waits who is not u
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,9 +19,11 @@ from concurrent.futures._base import (
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import codec
 from ._core import call_first, call_once
 from .errors import TimeoutError
 from .options import check_timeout
+from .threads import is_main_thread
 
 if TYPE_CHECKING:
     from .pool import TaskPool
@@ -38,6 +39,8 @@ class Task(concurrent.futures.Future[T]):
     # What most tasks have none of costs them nothing: it is an attribute only of those that do.
     _state: str = PENDING
     _end_state: str  # what that is about to be
+    _is_plain: bool = True  # nobody wants to be told of its end: the binding may settle it
+    _data: bytes | None = None  # the result of such a one, for whoever asks first
     _result: Any = None
     _exception: BaseException | None = None
     _waiters: Any = ()
@@ -118,7 +121,7 @@ class Task(concurrent.futures.Future[T]):
         """Whether the task returned. Raises ValueError if it has not ended."""
         if not self.done():
             raise ValueError(f"{self!r} has not ended")
-        return self._state == FINISHED and self._exception is None
+        return self._state == FINISHED and self.exception() is None
 
     # ---- waiting -----------------------------------------------------------------------------
 
@@ -154,7 +157,22 @@ class Task(concurrent.futures.Future[T]):
             raise TimeoutError(f"{self!r} did not end within {timeout} s")
         if self._state == CANCELLED_AND_NOTIFIED:
             raise CancelledError(f"{self!r}")
+        if self._data is not None:
+            self._unpack()
         return self._exception
+
+    def _unpack(self) -> None:
+        """Unpickle the result, for whoever asks first: if two do at a time, one of them is it."""
+        data = self._data
+        if data is None:
+            return
+        result, failure, interrupt = codec.decode(codec.decode_result, data)
+        error = None if failure is None else codec.no_result(self._name, failure)
+        found = self.__dict__.setdefault("_unpacked", (result, error))
+        self._result, self._exception = found
+        self._data = None
+        if interrupt is not None:
+            raise interrupt
 
     # ---- ending ------------------------------------------------------------------------------
 
@@ -183,6 +201,7 @@ class Task(concurrent.futures.Future[T]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         """Made when it is first asked for. `setdefault` decides who was first, the one who waits
         or the one who settles, so that neither misses the other."""
+        self._is_plain = False
         self.__dict__.setdefault("_waiters", [])
         found = self.__dict__.setdefault("_waited_on", threading.Condition())
         if found is _SETTLED:
@@ -196,6 +215,7 @@ class Task(concurrent.futures.Future[T]):
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call `fn(task)` once when the task has ended, out of the delivery thread (or out of
         `poll`, if the pool is a guest); at once, here, if it has ended already."""
+        self._is_plain = False
         callbacks = self.__dict__.setdefault("_done_callbacks", [])
         callbacks.append(fn)
         if self._has_ended():
@@ -362,20 +382,6 @@ class Task(concurrent.futures.Future[T]):
         elif self._exception is not None:
             state = f"failed: {type(self._exception).__name__}"
         return f"<Task {self.id} {self._name} {state}>"
-
-
-def is_main_thread() -> bool:
-    """Signal handlers run there, and nowhere else."""
-    return threading.get_ident() == _main_thread
-
-
-def _after_fork() -> None:
-    global _main_thread
-    _main_thread = threading.main_thread().ident
-
-
-_main_thread = threading.main_thread().ident
-os.register_at_fork(after_in_child=_after_fork)  # after the same of threading's
 
 
 def remaining(deadline: float | None) -> float | None:
