@@ -24,6 +24,8 @@
 #define PF_FOREVER     (-1)
 #define PF_INTERRUPTED (-1)
 
+/* cffi: begin */
+
 /* ---- the pool, in the application ---------------------------------------------------------- */
 
 typedef struct pf_pool pf_pool;
@@ -340,5 +342,7 @@ int pf_worker_wait(pf_worker *worker);
  * the task was condemned (end at once), EPIPE. */
 int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, size_t size);
 int pf_worker_wait_space(pf_worker *worker);
+
+/* cffi: end */
 
 #endif

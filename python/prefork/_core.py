@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
-from ._cython import (
-    SOFT_SIGNAL,
-    STACKS_SIGNAL,
-    CorePool,
-    CoreWorker,
-    call_first,
-    call_once,
-    read_history,
-    run_zygote,
-)
+import os
+from typing import TYPE_CHECKING
+
+NAME = os.environ.get("PREFORK_CORE") or "cython"  #: of the binding
+
+if TYPE_CHECKING:
+    from ._binding import (
+        SOFT_SIGNAL,
+        STACKS_SIGNAL,
+        CorePool,
+        CoreWorker,
+        call_first,
+        call_once,
+        read_history,
+        run_zygote,
+    )
+elif NAME == "cython":
+    from ._cython import (
+        SOFT_SIGNAL,
+        STACKS_SIGNAL,
+        CorePool,
+        CoreWorker,
+        call_first,
+        call_once,
+        read_history,
+        run_zygote,
+    )
+elif NAME == "cffi":
+    from ._cffi import (
+        SOFT_SIGNAL,
+        STACKS_SIGNAL,
+        CorePool,
+        CoreWorker,
+        call_first,
+        call_once,
+        read_history,
+        run_zygote,
+    )
+else:
+    raise ImportError(f"PREFORK_CORE is {NAME!r}; there are 'cffi' and 'cython'")
 
 __all__ = [
+    "NAME",
     "SOFT_SIGNAL",
     "STACKS_SIGNAL",
     "CorePool",

@@ -1,4 +1,4 @@
-# The binding for CPython: converts, calls, checks, converts. What it says is _core.pyi.
+# The binding for CPython: converts, calls, checks, converts. What it says is _binding.pyi.
 # cython: language_level=3, binding=True
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
@@ -121,11 +121,11 @@ cdef class CorePool:
             with nogil:
                 pf.pf_pool_free(pool)
 
-    def zygote_prepare(self):
+    def zygote_prepare(self, list prepared not None):
         cdef int fd
         with nogil:
             fd = pf.pf_pool_zygote_prepare(self.pool)
-        return check(fd)
+        prepared.append(check(fd))
 
     def zygote_started(self, int pid):
         cdef int result

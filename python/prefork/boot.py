@@ -112,7 +112,7 @@ def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     prepared: list[int] = []
     pids: list[int] = []
     try:
-        prepared.extend(islice(iter(core.zygote_prepare, None), 1))
+        core.zygote_prepare(prepared)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             pids.extend(islice(iter(os.fork, None), 1))
@@ -160,7 +160,7 @@ def _exec(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
         pipes.extend(islice(iter(os.pipe, None), 1))
         reader = pipes[0][0]
         try:
-            prepared.extend(islice(iter(core.zygote_prepare, None), 1))
+            core.zygote_prepare(prepared)
             code = f"from prefork.boot import exec_main; exec_main({prepared[0]}, {reader})"
             flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
             command = [os.fsencode(part) for part in (spawn.get_executable(), *flags, "-c", code)]

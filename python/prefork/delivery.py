@@ -24,8 +24,10 @@ from .machine import OomKills
 from .threads import is_main_thread
 
 if TYPE_CHECKING:
+    from ._binding import Event
     from ._core import CorePool
-    from ._cython import Event
+    from ._binding import Event
+    from ._core import CorePool
     from .semaphore import Slots
     from .task import Task
 

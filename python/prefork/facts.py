@@ -10,7 +10,7 @@ from .history import HistoryEvent, history_of
 from .machine import resident_kib
 
 if TYPE_CHECKING:
-    from ._cython import Notes
+    from ._binding import Notes
     from .pool import TaskPool
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from ._cython import Notes
+    from ._binding import Notes
 
 TOLD = {  # in the order of the core's pf_note_type
     "spawned": "spawned as process {} of the pool",

@@ -18,7 +18,7 @@ from .errors import (
 from .history import history_of, last_life
 
 if TYPE_CHECKING:
-    from ._cython import Event
+    from ._binding import Event
     from .machine import OomKills
     from .task import Task
 

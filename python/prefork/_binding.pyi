@@ -1,4 +1,5 @@
-"""The contract of the binding: what a CorePool and a CoreWorker can do, in Python's types.
+"""The contract of both bindings, _cython.pyx and _cffi.py: what a CorePool and a CoreWorker can do,
+in Python's types. tests/test_cores.py compares.
 
 Errors of the core are raised as OSError with its errno (prefork.h names them).
 """
@@ -35,7 +36,9 @@ class CorePool:
         capture_output: bool,
         ask_to_spawn: bool,
     ) -> None: ...
-    def zygote_prepare(self) -> int: ...
+    def zygote_prepare(self, prepared: list[int]) -> None:
+        """Into a list of the caller's: no signal handler finds every signal blocked, and nobody who
+        knows of it."""
     def zygote_started(self, pid: int) -> None: ...
     def submit(
         self,
