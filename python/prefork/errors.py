@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import concurrent.futures
 import multiprocessing
+import re
 import signal as signals
 import sys
 from dataclasses import dataclass
@@ -287,6 +288,10 @@ def last_lines(written: bytes) -> str:
     return written.lstrip(b"\0").decode(errors="replace").rstrip()
 
 
+#: A frame that the Cython binding has none of.
+_CALL_BY_CFFI = re.compile(r'/prefork/_cffi_worker\.py", line \d+ in call$')
+
+
 def readable_stack(text: str) -> str:
     """A fault handler's text without the frames that called the task, which are ours."""
     kept: list[str] = []
@@ -294,7 +299,7 @@ def readable_stack(text: str) -> str:
     for line in text.strip().splitlines():
         if not line.startswith("  File "):
             ours = False
-        elif line.endswith(" in run_call"):
+        elif line.endswith(" in run_call") or _CALL_BY_CFFI.search(line):
             ours = True
         if not ours and not line.startswith("Extension modules: "):
             kept.append(line)
