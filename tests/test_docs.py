@@ -79,14 +79,3 @@ def test_the_shell_lines_of_the_readme_run(tmp_path):
                     [sys.executable, *words[1:]], check=True, timeout=50, cwd=tmp_path,
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 )  # fmt: skip
-
-
-def test_the_binding_declares_what_the_header_has():
-    header = re.sub(r"/\*.*?\*/", "", (ROOT / "csrc/prefork.h").read_text(), flags=re.DOTALL)
-    pxd = (ROOT / "python/prefork/_prefork.pxd").read_text()
-    function = re.compile(r"\b(pf_\w+)\(([^()]*)\)", re.DOTALL)
-    theirs = {name: len(args.split(",")) for name, args in function.findall(header)}
-    ours = {name: len(args.split(",")) for name, args in function.findall(pxd)}
-    assert len(ours) > 20
-    for name, count in ours.items():
-        assert theirs.get(name) == count, name

@@ -1,5 +1,5 @@
 """The contract of both bindings, _cython.pyx and _cffi.py: what a CorePool and a CoreWorker can do,
-in Python's types. tests/test_cores.py compares.
+in Python's types. tests/test_bindings.py compares.
 
 Errors of the core are raised as OSError with its errno (prefork.h names them).
 """

@@ -1,4 +1,4 @@
-# prefork.h, as the Cython binding needs it; tests/test_docs.py compares the two.
+# prefork.h, as the Cython binding needs it; tests/test_bindings.py compares the two.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from "prefork.h" nogil:

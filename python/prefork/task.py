@@ -356,6 +356,8 @@ class Task(concurrent.futures.Future[T]):
         try:
             call_once(self.__dict__, name, fn, *args)
         except BaseException as error:
+            if name not in self.__dict__:  # a handler's, and not the callback's: that is still due
+                raise
             self._callback_raised(error)
 
     def _call_back(self, fn: Callable[..., object], *args: object) -> None:
