@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LINT := .venv-lint/bin
 SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.p* python/prefork/*/*.py) CMakeLists.txt \
-           pyproject.toml
+           pyproject.toml tools/cffi_core.py
 SEEDS := tests/c/seeds.txt
 ZIG = $(shell .venv-cross/bin/python -c 'import ziglang; print(*ziglang.__path__)')
 MACOS := csrc/poll_kqueue.c csrc/platform_macos.c
@@ -49,7 +49,7 @@ demo: $(VENV)/installed ## real work on real input, with a killer at work
 	$(BIN)/python examples/demo.py
 
 # The library is installed, without a word, while the C tests run.
-test: ## C tests, a short simulation, the Python suite
+test: ## C tests, a short simulation, the Python suite: PREFORK_CORE=cffi
 	@$(MAKE) --jobs=2 test-c $(VENV)/installed
 	@$(MAKE) test-python
 
@@ -59,7 +59,7 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 	$(BIN)/ctest --test-dir build/c --parallel 2 --output-on-failure
 	build/c/tests/c/simulate --seeds $(SEEDS) --steps 3000000
 
-test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3
+test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3 PREFORK_CORE=cffi
 	$(BIN)/python -m pytest tests
 
 # A venv for each release of Celery.
@@ -275,6 +275,7 @@ cross: $(VENV)/tools .venv-lint/installed .venv-cross/installed ## compile the c
 
 ci: ## what CI runs
 	$(MAKE) test
+	$(MAKE) test-python PREFORK_CORE=cffi
 	$(MAKE) test-celery
 	$(MAKE) test-hard
 	$(MAKE) lint

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import operator
 import os
 import signal
 import threading
@@ -176,6 +177,20 @@ def test_a_call_into_c_that_has_returned_keeps_its_result(pool):
         )
         assert task.get() == expected
         assert told.wait(30)
+
+
+def test_a_call_into_c_that_has_raised_keeps_its_error(pool):
+    told = threading.Event()
+    one = pool(1)
+    for _ in range(10):
+        told.clear()
+        task = one.apply_async(
+            operator.indexOf, (range(3_000_000), "x"), soft_timeout=0.001,
+            timeout_callback=lambda *_: told.set(),
+        )  # fmt: skip
+        assert type(task.exception()) is ValueError
+        assert told.wait(30)
+    assert one.apply(square, (3,)) == 9
 
 
 def test_a_signal_that_comes_after_its_task_is_ignored_by_the_next(pool, gate):

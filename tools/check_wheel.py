@@ -1,5 +1,5 @@
-"""Installs the built wheel into an empty venv, where there is no compiler, and runs the README's
-quick start there: tools/check_wheel.py DIST README"""
+"""Looks for both bindings in the built wheel, installs it into an empty venv, where there is no
+compiler and no cffi, and runs the README's quick start there: tools/check_wheel.py DIST README"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+import zipfile
 from pathlib import Path
 
 
@@ -24,6 +25,10 @@ def main(dist: str, readme: str) -> None:
     wheels = list(Path(dist).glob("*.whl"))
     if len(wheels) != 1:
         raise SystemExit(f"expected one wheel in {dist}, found {len(wheels)}")
+    names = zipfile.ZipFile(wheels[0]).namelist()
+    for module in ("_cython", "_cffi_core"):
+        if not any(re.fullmatch(rf"prefork/{module}\..*\.so", name) for name in names):
+            raise SystemExit(f"{wheels[0].name} has no {module}")
     with tempfile.TemporaryDirectory() as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder, "bin", "python")

@@ -3,7 +3,7 @@
 One task, as a walk through the layers:
 
     TaskPool.apply_async   pickles the call                        (codec.encode_call)
-    CorePool.submit        hands the bytes to the core             (_cython.pyx)
+    CorePool.submit        hands the bytes to the core             (_cython.pyx, or _cffi.py)
     pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool.c)
     pf_worker_claim        a worker claims it                      (csrc/worker_tasks.c)
     worker._serve          makes the call                          (worker.py, codec.run_call)
