@@ -3,6 +3,8 @@ core is delivered, and what was given to it is known. The other binding has none
 
 from __future__ import annotations
 
+import pytest
+
 from scripts import run_script
 
 STRUCK = """
@@ -39,6 +41,19 @@ STRUCK = """
             sys.settrace(None)
         return left[0] < 0
 
+    class Counted:
+        "A semaphore that may be released too often, and says so."
+
+        def __init__(self, value):
+            self.value = value
+
+        def acquire(self, blocking=True):
+            self.value -= 1
+            return True
+
+        def release(self):
+            self.value += 1
+
     def everywhere(call, check):
         turn = 1
         while struck_at(turn, call):
@@ -48,30 +63,33 @@ STRUCK = """
 """
 
 
-def struck(tmp_path, monkeypatch, text):
+def struck(tmp_path, monkeypatch, text, *args):
     monkeypatch.setenv("PREFORK_CORE", "cffi")
-    done = run_script(tmp_path, STRUCK + text)
+    done = run_script(tmp_path, STRUCK + text, *args)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
-def test_no_task_and_no_slot_is_lost(tmp_path, monkeypatch):
+@pytest.mark.parametrize("args", [(), ("passed in",)])
+def test_no_task_and_no_slot_is_lost(tmp_path, monkeypatch, args):
     turns, tasks = struck(
         tmp_path,
         monkeypatch,
         """
-    with TaskPool(2) as pool:
+    semaphore = Counted(2) if sys.argv[1:] else None
+    with TaskPool(2, semaphore=semaphore) as pool:
         delivery = pool._delivery
 
         def check():
             eventually(lambda: not (delivery.tasks or delivery.events), pool)
             assert not (delivery.early or delivery.hand or pool._core._taken)
-            assert len(pool._semaphore._free) == 2
+            assert (semaphore.value if semaphore else len(pool._semaphore._free)) == 2
 
         turns = everywhere(lambda: pool.apply(square, (3,)), check)
         assert pool.stats["tasks_submitted"] == pool.stats["tasks_succeeded"]
         print(turns, pool.stats["tasks_submitted"])
     """,
+        *args,
     )
     assert int(turns) > 200
     assert int(turns) > int(tasks) > 100
