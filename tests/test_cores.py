@@ -85,3 +85,28 @@ def test_a_core_that_there_is_not_is_an_error_that_says_which_there_are(tmp_path
     done = run_script(tmp_path, "import prefork")
     assert done.returncode == 1
     assert "ImportError: PREFORK_CORE is 'ctypes'; there are 'cffi' and 'cython'" in done.stderr
+
+
+DENIED = """
+    import os, sys, warnings
+    from helpers import square
+    from prefork import TaskPool, _core
+    application, denied = os.getpid(), []
+
+    def deny(event, args):
+        if event == "os.fork" and os.getpid() != application and len(denied) < 3:
+            denied.append(event)
+            raise LookupError("of an audit hook")
+
+    sys.addaudithook(deny)
+    with TaskPool(2) as pool:
+        assert pool.map(square, range(10)) == [i * i for i in range(10)]
+        print(_core.NAME, pool.stats["spawn_failures"], pool.state)
+"""
+
+
+def test_what_is_raised_where_a_zygote_forks_is_a_failed_spawn(tmp_path, monkeypatch):
+    """The standby's, and two of workers."""
+    monkeypatch.setenv("PREFORK_CORE", "cffi")
+    done = run_script(tmp_path, DENIED)
+    assert (done.stdout, done.stderr) == ("cffi 2 running\n", "")

@@ -15,7 +15,9 @@ from itertools import chain, compress, islice, repeat, starmap
 from operator import is_, itemgetter
 from typing import Any
 
-from ._cffi_core import ffi
+from ._cffi_core import ffi, lib
+
+FOREVER: int = lib.PF_FOREVER
 
 at_once = deque[Any](maxlen=0).extend  # takes all that an iterator has, and keeps nothing
 errno_now: Iterator[int] = map(getattr, repeat(ffi), repeat("errno"))  # what it is when asked
@@ -45,12 +47,9 @@ def call(function: Callable[..., int], *args: Any) -> int:
 
 
 def nanoseconds(timeout: float | None) -> int:
-    if timeout is None:
-        return -1
-    seconds = float(timeout)
-    if not seconds > 0:  # nor is "not a number"
-        return 0
-    return round(seconds * 1e9) if seconds < 9e9 else -1
+    if timeout is None or timeout >= 9e9:
+        return FOREVER
+    return round(float(timeout) * 1e9) if timeout > 0 else 0  # "not a number" is 0, too
 
 
 def bytes_at(place: Any, size: int) -> bytes:

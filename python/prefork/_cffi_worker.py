@@ -135,17 +135,17 @@ class CoreWorker:
             self._wait(lib.pf_worker_wait_space)
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=-1, onerror=lambda *_: None)  # type: ignore[untyped-decorator]
 def fork_with_hooks(_context: Any) -> int:
-    """-1 with errno where nothing was forked; nothing is raised."""
+    """-1 with errno where nothing was forked; nothing is raised, and nothing printed."""
     pid = -1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             pid = posix.fork()
-    except BaseException as error:  # an audit hook's may be any
+    except BaseException as error:  # of an audit hook, which may raise anything
         if pid == -1:
-            ffi.errno = getattr(error, "errno", None) or errno.EPERM
+            ffi.errno = error.errno if isinstance(error, OSError) and error.errno else errno.EPERM
     return pid
 
 
