@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import signal
 import sys
 import threading
+import types
 
 import pytest
 
@@ -51,6 +53,42 @@ def test_many_threads_submit_at_once_with_callbacks_and_one_delivery_thread(pool
         one.stop()
         assert sorted(results) == [i * i for i in range(8)]
         assert [t.name for t in threading.enumerate() if t.name.startswith("prefork")] == []
+
+
+class SlowToKeep:
+    """A core that gives up the GIL where a task is submitted, and not yet in the table: another
+    thread has its turn."""
+
+    def __init__(self, core, meanwhile):
+        self.core, self.meanwhile = core, meanwhile
+
+    def __getattr__(self, name):
+        return getattr(self.core, name)
+
+    def submit(self, kept, delivery, *args):
+        aside = types.SimpleNamespace(tasks={}, early={}, events=collections.deque())
+        self.core.submit(kept, aside, *args)
+        thread = threading.Thread(target=self.meanwhile)
+        thread.start()
+        thread.join()
+        delivery.tasks.update(aside.tasks)
+        if kept._number in delivery.early:
+            delivery.events.append(delivery.early.pop(kept._number))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("end", ["stop", "terminate"])
+def test_a_pool_that_ends_while_a_task_is_submitted_knows_its_end(pool, end, workers):
+    one = pool(workers, putlocks=False)
+    one._core = SlowToKeep(one._core, lambda: getattr(one, end)(5 if workers else 0))
+    called = []
+    task = one.apply_async(square, (3,), callback=called.append, error_callback=called.append)
+    error = task.exception()
+    if end == "stop" and workers:
+        assert (error, called) == (None, [9])
+    else:
+        assert type(error) is prefork.WorkerKilled or task.result() == 9
+        assert called == [error or 9]
 
 
 def test_only_one_delivery_thread_is_started(pool):

@@ -233,9 +233,14 @@ class Lifecycle(Driving):
                 recovery.is_due = True
 
     def _is_over(self) -> bool:
-        return self._finished or (
-            not self._delivery.tasks and self._core.describe()["processes"] == 0
-        )
+        if self._finished:
+            return True
+        counts = self._core.describe()
+        if self._delivery.tasks or counts["unfinished"] or counts["processes"]:
+            return False
+        # The core may have the end of a task that another thread has submitted, and not kept yet.
+        self._take(0, self._core.rouses())
+        return not self._delivery.tasks
 
     def _finish(self) -> None:
         """All workers have ended: let the zygote end, and the threads."""

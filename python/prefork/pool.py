@@ -286,6 +286,9 @@ class TaskPool(Ending):
             raise
         if delivery.events:  # its end has come already, in another thread
             self._look()
+            if self._finished:  # there the pool has ended, too
+                delivery.apply()
+                self._run_callbacks()
         if calls_back and not self._guest:
             self._serve_others()
 
