@@ -12,7 +12,7 @@ import types
 import pytest
 
 import prefork
-from helpers import eventually, hold, in_a_thread, square
+from helpers import eventually, hold, in_a_thread, kill_both_zygotes, square
 
 
 def in_threads(count, function):
@@ -89,6 +89,21 @@ def test_a_pool_that_ends_while_a_task_is_submitted_knows_its_end(pool, end, wor
     else:
         assert type(error) is prefork.WorkerKilled or task.result() == 9
         assert called == [error or 9]
+
+
+def test_a_pool_that_is_degraded_while_a_task_is_submitted_fails_it(pool, gate):
+    one = pool(1, putlocks=False)
+    running = one.apply_async(hold, (gate.path,))
+    gate.arrived()
+
+    def degrade():  # by a second thread, so that no zygote may be forked anew
+        kill_both_zygotes(one)
+        eventually(lambda: one.state == "degraded", one)
+
+    one._core = SlowToKeep(one._core, degrade)
+    task = one.apply_async(square, (3,))
+    assert "has lost its zygote and its standby" in str(task.exception(30))
+    assert running.exception().zygote_lost
 
 
 def test_only_one_delivery_thread_is_started(pool):

@@ -289,6 +289,8 @@ class TaskPool(Ending):
             if self._finished:  # there the pool has ended, too
                 delivery.apply()
                 self._run_callbacks()
+        if not delivery.health.is_well:  # since we have looked
+            self._fail_waiting()
         if calls_back and not self._guest:
             self._serve_others()
 
