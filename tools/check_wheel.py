@@ -38,7 +38,7 @@ def main(dist: str, readme: str) -> None:
         script = Path(folder, "quick_start.py")
         script.write_text(quick_start(Path(readme).read_text()))
         subprocess.run([python, script], check=True, env=only_here, timeout=60)
-    print(f"{wheels[0].name}: installs without a compiler, and the quick start runs")
+    print(f"{wheels[0].name}: installs without compiler and cffi, and the quick start runs")
 
 
 if __name__ == "__main__":
