@@ -163,7 +163,7 @@ class CorePool:
 
     # What was taken is noted within one call into C. It is converted then, by whoever polls next
     # where a handler has broken that off; nobody waits before it is.
-    def poll(self, timeout: float | None, rouses: int, found: deque[Event]) -> int:
+    def poll(self, timeout: float | None, rouses: int, delivery: Delivery) -> int:
         ns = 0 if self._taken else nanoseconds(timeout)
         events = ffi.gc(ffi.new(_Batch), lib.clear_batch)
         calls = map(lib.pf_pool_poll, (self._pool,), (events,), (lib.BATCH,), (ns,), (rouses,))
@@ -174,7 +174,7 @@ class CorePool:
         )
         count = 0
         for batch in list(self._taken):
-            count += self._pass_on(batch, found)
+            count += self._pass_on(batch, delivery.events)
         if polled[0] < 0 and error != errno.EINTR:
             raise failed(error)
         return count

@@ -20,7 +20,7 @@ cdef enum:
     MOST_WORKERS = 4095
 
 
-from concurrent.futures._base import FINISHED
+from concurrent.futures._base import FINISHED as _FINISHED
 
 SOFT_SIGNAL = pf.PF_SOFT_SIGNAL
 STACKS_SIGNAL = pf.PF_STACKS_SIGNAL
@@ -89,7 +89,7 @@ cdef bint settle_plain(delivery, pf.pf_event *event) except -1:
         delivery.slots.free.append(hand.pop())
     task._accepted_by = event.pid
     task._data = data
-    task._state = FINISHED
+    task._state = _FINISHED
     del tasks[event.task]
     return True
 

@@ -26,8 +26,6 @@ from .threads import is_main_thread
 if TYPE_CHECKING:
     from ._binding import Event
     from ._core import CorePool
-    from ._binding import Event
-    from ._core import CorePool
     from .semaphore import Slots
     from .task import Task
 
@@ -219,7 +217,9 @@ class Delivery:
         itself."""
         outcome = event[1]
         result = error = None
-        if outcome == _core.OK:
+        if outcome == _core.OK and task._is_plain:
+            task._data = event[8] or b""  # whoever asks for it first unpickles it
+        elif outcome == _core.OK:
             data = event[8] or b""
             failure = None
             try:
