@@ -83,7 +83,7 @@ def test_no_task_and_no_slot_is_lost(tmp_path, monkeypatch, args):
         def check():
             eventually(lambda: not (delivery.tasks or delivery.events), pool)
             assert not (delivery.early or delivery.hand or pool._core._taken)
-            assert (semaphore.value if semaphore else len(pool._semaphore._free)) == 2
+            assert (semaphore.value if semaphore else len(pool._semaphore.free)) == 2
 
         turns = everywhere(lambda: pool.apply(square, (3,)), check)
         assert pool.stats["tasks_submitted"] == pool.stats["tasks_succeeded"]
