@@ -28,9 +28,9 @@ def test_the_core_in_use_is_the_one_that_was_asked_for(pool, method):
 
 
 SMOKE = """
-    import operator, signal, sys, time
+    import gc, operator, signal, sys, time
     from prefork import SoftTimeLimitExceeded, TaskPool, WorkerKilled, _core
-    from helpers import square
+    from helpers import spin, square
     if __name__ == "__main__":
         with TaskPool(2, start_method=sys.argv[1]) as pool:
             killed = pool.apply_async(signal.raise_signal, (signal.SIGKILL,))
@@ -41,6 +41,11 @@ SMOKE = """
             large = pool.apply(operator.mul, (b"large", 1 << 20))
             told = []
             pool.apply_async(square, (2,), callback=told.append).get()
+        forgotten = TaskPool(1)
+        forgotten.start()
+        forgotten.apply_async(spin)
+        del forgotten  # which is in a cycle with its task
+        gc.collect()
         print(_core.NAME, len(large), told)
 """
 

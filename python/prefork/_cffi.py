@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -44,6 +45,10 @@ _event_fields = attrgetter(
     "type", "outcome", "task", "slot", "pid", "status", "zygote_lost", "at", "data", "size",
     "peak_rss", "memory", "output", "output_size", "history", "softened",
 )  # fmt: skip
+# The garbage collector calls destructors of what is in a cycle in any order, and a pool that nobody
+# holds is ended by its own. Until that has been called the core's is held from outside the cycle.
+_kept: dict[weakref.ref[CorePool], Any] = {}
+
 _Batch = ffi.typeof(f"pf_event[{lib.BATCH}]")
 _info_fields = [name for name, _ in ffi.typeof("pf_pool_info").fields]
 
@@ -76,7 +81,7 @@ def _as_tuple(event: Any) -> Event:
 
 
 class CorePool:
-    __slots__ = ("_pool", "_taken", "remind", "rouse", "rouse_gatherer", "rouses")
+    __slots__ = ("__weakref__", "_pool", "_taken", "remind", "rouse", "rouse_gatherer", "rouses")
 
     # Called also where a handler has raised: these are in C, and none can come before they begin.
     rouses: Callable[[], int]
@@ -113,6 +118,7 @@ class CorePool:
             raise failed(error)
         self._pool = pools[0]
         self._taken: dict[Any, int] = {}  # batches of events: how many
+        _kept[weakref.ref(self, _kept.pop)] = self._pool, self._taken
         self.rouses = partial(lib.pf_pool_rouses, self._pool)
         self.rouse = partial(lib.pf_pool_rouse, self._pool)
         self.remind = partial(lib.pf_pool_remind, self._pool)
