@@ -130,18 +130,24 @@ class Failures:
     loss: float  # of a task whose process is killed: since the kill
 
 
-def failures(one: Worker) -> Failures:
-    sent = time.monotonic_ns()
-    _fails(one.send(tasks.fail), "ValueError")
-    seen = time.monotonic_ns()
+def failures(pool: str, broker: Broker, directory: Path, looped: bool) -> Failures:
+    with worker(pool, broker, directory, looped=looped) as one:
+        _fails(one.send(tasks.fail), "ValueError")  # what is made at the first is there then
+        sent = time.monotonic_ns()
+        _fails(one.send(tasks.fail), "ValueError")
+        seen = time.monotonic_ns()
+        raised = one.board.at
+        return Failures((seen - sent) / 1e9, (seen - raised) / 1e9, _loss(one))
+
+
+def _loss(one: Worker) -> float:
     busy = one.send(tasks.spin)
     pid = until(lambda: one.board.pid, "the task does not begin")
     time.sleep(random.uniform(0, PHASE))
     killed = time.monotonic_ns()
     os.kill(pid, signal.SIGKILL)
     _fails(busy, "WorkerLostError")
-    now = time.monotonic_ns()
-    return Failures((seen - sent) / 1e9, (seen - one.board.at) / 1e9, (now - killed) / 1e9)
+    return (time.monotonic_ns() - killed) / 1e9
 
 
 def _fails(result: AsyncResult, name: str) -> None:
@@ -274,8 +280,8 @@ def mix_ratios() -> list[Ratio]:
 
 
 def failure_ratios() -> list[Ratio]:
-    """In an event loop the stock pool looks every five seconds, if nothing else tells it; without
-    one it believes in a loss after `worker_lost_wait` (10 s)."""
+    """In an event loop the stock pool hears of most losses at once, and of others when it looks,
+    every five seconds; without one it believes in a loss after `worker_lost_wait` (10 s)."""
     return [
         Ratio(
             "kill to FAILURE, beside a call of a failing task",
