@@ -113,7 +113,7 @@ test-thread: $(VENV)/tools ## C tests under TSan
 	$(BIN)/cmake --build build/thread --parallel 2
 	PF_WAKEUPS_MS=8000 $(BIN)/ctest --test-dir build/thread --output-on-failure
 
-test-crash: $(VENV)/tools ## a worker killed at a thousand more instants between claim and sleep
+test-crash: $(VENV)/tools ## a worker killed at a thousand more instants between claim and sleep (two minutes)
 	$(CMAKE) -B build/c
 	$(BIN)/cmake --build build/c --parallel 2
 	PF_CRASH_DRAWN=1000 build/c/tests/c/test_crash
