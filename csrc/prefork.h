@@ -283,6 +283,7 @@ typedef struct {
                          are some: there was no memory for them */
     size_t size;
     uint32_t lost; /* how often a worker died in this task before */
+    int64_t started;
 } pf_claim;
 
 /* A descriptor for what a fault handler writes; the pool shows it with the loss of the task. */

@@ -199,6 +199,7 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
             claim->id = worker->id;
             claim->body = worker->body;
             claim->lost = worker->flags / PF_BODY_LOST;
+            claim->started = worker->started;
             return 1;
         }
     }

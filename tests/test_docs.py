@@ -17,7 +17,7 @@ SOURCES = sorted(
     str(path.relative_to(ROOT))
     for pattern in ("csrc/*.[ch]", "python/prefork/**/*.py", "python/prefork/*.p[yx]*")
     for path in ROOT.glob(pattern)
-    if path.suffix in (".c", ".h", ".py", ".pyx", ".pxd", ".pyi")
+    if path.suffix in (".c", ".h", ".py", ".pyx", ".pxi", ".pxd", ".pyi")
 )
 CODE = "\n".join((ROOT / path).read_text() for path in SOURCES)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .delivery import Delivery
+from .pool import TaskPool
 from .task import Task
 
 Notes = tuple[int, float, int, list[tuple[int, float, int]]]
@@ -22,6 +23,27 @@ memory, output, the worker's notes, how often the task was told of its soft limi
 
 SOFT_SIGNAL: int
 STACKS_SIGNAL: int
+
+class TaskState:
+    """What every task has; the rest of it is in task.py."""
+
+    _pool: TaskPool
+    _name: str
+    _correlation_id: str | None
+    _limit: float | None
+    _state: str  # in the words of concurrent.futures
+    _is_plain: bool  # nobody wants to be told of its end: the binding may settle it
+    _data: bytes | None  # the result of such a one, for whoever asks first
+    _result: Any
+    _exception: BaseException | None
+    _slot: list[bool] | None  # of the pool's own, where tasks take one
+    _number: int  # the core's
+    _accepted_by: int  # the worker's pid
+    def __init__(
+        self, pool: TaskPool, name: str, correlation_id: str | None, limit: float | None = None
+    ) -> None: ...
+    def has_value(self) -> bool:
+        """Whether it has ended with one that is in _result; a plain one is unpickled now."""
 
 class CorePool:
     def __init__(
@@ -51,6 +73,16 @@ class CorePool:
         queue_limit: float,
         retries: int,
     ) -> None: ...
+    def submit_plain(
+        self,
+        kind: type[Task[Any]],
+        pool: TaskPool,
+        delivery: Delivery,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> Task[Any] | None:
+        """A new task for a call that is plain (plain.py), without limits or callbacks; None if it
+        is none."""
     def poll(self, timeout: float | None, rouses: int, delivery: Delivery) -> int: ...
     def rouses(self) -> int: ...
     def rouse(self) -> None: ...
@@ -84,11 +116,15 @@ class CoreWorker:
     @property
     def captures(self) -> bool: ...
     @property
-    def task(self) -> int: ...
-    @property
-    def lost(self) -> int: ...
+    def current(self) -> tuple[Callable[..., Any], Any, int, float, int] | None:
+        """The call that is made now: its function, correlation id and task, when it began
+        (monotonic seconds), and how often a worker was lost in it."""
     def call(
-        self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        correlation_id: Any,
     ) -> Any: ...
     def take_soft_limit(self) -> float | None:
         """The seconds that are up, 0 if none are, None if the task is interrupted."""
@@ -97,8 +133,11 @@ class CoreWorker:
     def unblock_signals(self) -> None: ...
     def ready(self) -> None: ...
     def failed(self, data: bytes) -> None: ...
-    def claim(self) -> bytes | None: ...
-    def deliver(self, outcome: int, data: bytes) -> None: ...
+    def next_call(self) -> bytes | None:
+        """A call that is to be made, and delivered. None: there is nothing more to do. Empty: it
+        was made, or cannot be, and is delivered."""
+    def deliver(self, outcome: int, data: bytes) -> None:
+        """Raises SystemExit in a fork of the worker, which has nothing more to do."""
 
 def call_once(
     called: dict[str, Any], name: str, function: Callable[..., object], *args: object

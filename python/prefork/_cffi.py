@@ -14,15 +14,19 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from operator import attrgetter, itemgetter
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from . import plain
 from ._cffi_core import ffi, lib
 from ._cffi_steps import bytes_at, call, call_first, call_once, failed, in_turn, nanoseconds
+from ._cffi_task import TaskState
 from ._cffi_worker import CoreWorker, run_zygote
 
 if TYPE_CHECKING:
     from ._binding import Event, Notes
     from .delivery import Delivery
+    from .pool import TaskPool
     from .task import Task
 
 __all__ = [
@@ -30,6 +34,7 @@ __all__ = [
     "STACKS_SIGNAL",
     "CorePool",
     "CoreWorker",
+    "TaskState",
     "call_first",
     "call_once",
     "read_history",
@@ -166,6 +171,21 @@ class CorePool:
         )
         if not number:
             raise failed(error)
+
+    def submit_plain(
+        self,
+        kind: type[Task[Any]],
+        pool: TaskPool,
+        delivery: Delivery,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+    ) -> Task[Any] | None:
+        body = plain.encode_call(target, args) if type(target) is FunctionType else None
+        if body is None:
+            return None
+        task = kind(pool, target.__qualname__, None)
+        self.submit(task, delivery, body, False, 0.0, 0.0, 0.0, 0)
+        return task
 
     # What was taken is noted within one call into C. It is converted then, by whoever polls next
     # where a handler has broken that off; nobody waits before it is.

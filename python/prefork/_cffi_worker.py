@@ -12,15 +12,17 @@ from itertools import chain, repeat, starmap
 from operator import itemgetter
 from typing import Any, NoReturn
 
+from . import codec
 from ._cffi_core import ffi, lib
 from ._cffi_steps import bytes_at, call, errno_now, failed, hear, nanoseconds
 
 
 class CoreWorker:
-    __slots__ = ("_claim", "_claims", "_worker")
+    __slots__ = ("_claim", "_claims", "_current", "_worker")
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        self._current: tuple[Callable[..., Any], Any, int, float, int] | None = None
         self._claim = ffi.new("pf_claim *")
         self._claims = zip(
             map(lib.pf_worker_claim, repeat(worker), repeat(self._claim)), errno_now, strict=False
@@ -43,19 +45,21 @@ class CoreWorker:
         return bool(lib.pf_worker_captures(self._worker))
 
     @property
-    def task(self) -> int:
-        return int(self._claim.id)
-
-    @property
-    def lost(self) -> int:
-        return int(self._claim.lost)
+    def current(self) -> tuple[Callable[..., Any], Any, int, float, int] | None:
+        return self._current
 
     # From pf_worker_call_begins until the destructor has called pf_worker_call_ends no line of
     # Python runs but the target's, and that of a handler that was due before it: only in there may
     # a signal handler of ours raise, and it asks take_soft_limit.
     def call(
-        self, target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        correlation_id: Any,
     ) -> Any:
+        claim = self._claim
+        self._current = target, correlation_id, claim.id, claim.started * 1e-9, claim.lost
         if kwargs:
             target = partial(target, **kwargs)
         interrupted = filter(None, map(lib.pf_worker_call_begins, (self._worker,)))
@@ -95,19 +99,27 @@ class CoreWorker:
     def failed(self, data: bytes) -> None:
         call(lib.pf_worker_failed, self._worker, data, len(data))
 
-    def claim(self) -> bytes | None:
+    def next_call(self) -> bytes | None:
         while True:
             result, error = next(self._claims)
             if result == 1:
-                body, size = self._claim.body, self._claim.size
-                if not body and size > 0:
-                    raise MemoryError(f"there is no room for {size} bytes of arguments")
-                return bytes_at(body, size)
+                try:
+                    return self._body()
+                except MemoryError as no_room:
+                    outcome = codec.ERROR, codec.encode_exception(no_room)
+                self.deliver(*outcome)
+                return b""
             if result < 0:
                 if error == errno.ESHUTDOWN:
                     return None
                 raise failed(error)
             self._wait(lib.pf_worker_wait)
+
+    def _body(self) -> bytes:
+        body, size = self._claim.body, self._claim.size
+        if not body and size:
+            raise MemoryError(f"there is no room for {size} bytes of arguments")
+        return bytes_at(body, size)
 
     # Every handler that is due is called before we sleep: those that come due before signals are
     # held are called with these held. However that ends, the destructor lets them go.
@@ -130,9 +142,13 @@ class CoreWorker:
             raise failed(error)
 
     def deliver(self, outcome: int, data: bytes) -> None:
+        self._current = None
         place = ffi.from_buffer(data)  # which must stay where it is
-        while call(lib.pf_worker_deliver, self._worker, outcome, place, len(data)):
-            self._wait(lib.pf_worker_wait_space)
+        try:
+            while call(lib.pf_worker_deliver, self._worker, outcome, place, len(data)):
+                self._wait(lib.pf_worker_wait_space)
+        except ChildProcessError:
+            raise SystemExit(0) from None
 
 
 @ffi.def_extern(error=-1, onerror=lambda *_: None)  # type: ignore[untyped-decorator]

@@ -102,6 +102,7 @@ cdef extern from "prefork.h" nogil:
         const void *body
         size_t size
         uint32_t lost
+        int64_t started
 
     void pf_event_clear(pf_event *event)
     pf_pool *pf_pool_new(const pf_options *options)

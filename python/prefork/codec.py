@@ -15,12 +15,12 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NoReturn
 
-from . import tracebacks
+from . import plain, tracebacks
 from .errors import RemoteError, shown
 from .threads import is_main_thread
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any] | None, Any]
-Caller = Callable[[Callable[..., Any], tuple[Any, ...], "dict[str, Any] | None"], Any]
+Caller = Callable[[Callable[..., Any], tuple[Any, ...], "dict[str, Any] | None", Any], Any]
 
 Outcome = tuple[int, Any]  # of one item, and what it is: one of these
 
@@ -31,13 +31,6 @@ PICKLED = 2  # its result, which may not unpickle: by itself, so that it fails a
 TRIES = 3  # at unpickling, before what was raised is held to be the data's own doing
 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
-
-_NONE = pickle.dumps(None, _PROTOCOL)
-
-#: Functions that are kept in mind, here by what they are, in a worker by what they are called.
-MOST_KNOWN = 4096
-_references: dict[FunctionType, bytes] = {}
-_known: dict[bytes, Callable[..., Any]] = {}
 
 
 class Outcomes(list[Outcome]):
@@ -93,66 +86,51 @@ def encode_call(
     looked up once in each worker."""
     what: Any = target
     if type(target) is FunctionType:
-        what = _references.get(target) or _reference_to(target)
+        if not kwargs and correlation_id is None:
+            data = plain.encode_call(target, args)
+            if data is not None:
+                return data
+        what = plain.reference_to(target)
     elif type(target) is Encoded:
         what = target.data
     return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)
 
 
-def _reference_to(function: FunctionType) -> bytes:
-    if len(_references) >= MOST_KNOWN:
-        _references.clear()
-    found = _references[function] = pickle.dumps(function, _PROTOCOL)
-    return found
-
-
-def _find(reference: bytes) -> Callable[..., Any]:
-    if len(_known) >= MOST_KNOWN:
-        _known.clear()
-    found: Callable[..., Any] = pickle.loads(reference)
-    _known[reference] = found
-    return found
-
-
 def decode_call(data: bytes) -> Call:
     """In the worker. A function that the zygote cannot know is an error that says what to do."""
+    if plain.is_call(data):
+        return *plain.decode_call(data), None, None
     try:
         target, args, kwargs, correlation_id = pickle.loads(data)
-        if type(target) is bytes:
-            target = _known.get(target) or _find(target)
-        return target, args, kwargs, correlation_id
     except (AttributeError, ModuleNotFoundError) as error:
-        raise AttributeError(
-            f"a worker cannot find what the task names: {error}. Workers are forked from a process "
-            "that was started by the pool's start(): what was defined or became importable "
-            "after that is unknown to them, and to start_method='exec' so is whatever a main "
-            "module defines that is not run again for them (python -c, stdin, a notebook, the "
-            "__main__.py of a package, a directory or a zipapp). Define it before start(), put it "
-            "into a module, or call the pool's restart()."
-        ) from error
+        raise plain.cannot_find(error) from error
+    if type(target) is bytes:
+        target = plain.find(target)
+    return target, args, kwargs, correlation_id
 
 
-def run_call(
-    data: bytes, call: Caller, announce: Callable[[Callable[..., Any], Any], object], worker: int
-) -> tuple[int, bytes]:
+def run_call(data: bytes, call: Caller, worker: int) -> tuple[int, bytes]:
     """Decodes a call, has `call` make it, and encodes its outcome: never raises, but in a process
-    that the call has forked. `announce` is told the function and the correlation id first;
-    `worker` is the pid."""
+    that the call has forked; `worker` is the pid."""
     try:
-        target, args, kwargs, correlation_id = decode_call(data)
-        announce(target, correlation_id)
-        result = call(target, args, kwargs)
+        result = call(*decode_call(data))
     except BaseException as error:
-        if os.getpid() != worker:
-            raise
-        return ERROR, encode_exception(error)
+        return outcome_of(error, worker)
     return encode_result(result)
+
+
+def outcome_of(error: BaseException, worker: int) -> tuple[int, bytes]:
+    """Of a call that has raised."""
+    if os.getpid() != worker:
+        raise error
+    return ERROR, encode_exception(error)
 
 
 def encode_result(result: Any) -> tuple[int, bytes]:
     """A result, or the error that it cannot be pickled: never raises."""
-    if result is None:
-        return OK, _NONE
+    data = plain.encode_result(result)
+    if data is not None:
+        return OK, data
     if type(result) is Outcomes:
         return _encode_outcomes(result)
     try:
@@ -220,8 +198,9 @@ def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
     return error if isinstance(error, Exception) else remote
 
 
-#: In the application. Raises whatever unpickling raises.
-decode_result = pickle.loads
+def decode_result(data: bytes) -> Any:
+    """In the application. Raises whatever unpickling raises."""
+    return plain.decode_result(data) if plain.is_result(data) else pickle.loads(data)
 
 
 def no_result(name: str, failure: BaseException) -> TypeError:

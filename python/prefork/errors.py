@@ -288,8 +288,11 @@ def last_lines(written: bytes) -> str:
     return written.lstrip(b"\0").decode(errors="replace").rstrip()
 
 
-#: A frame that the Cython binding has none of.
-_CALL_BY_CFFI = re.compile(r'/prefork/_cffi_worker\.py", line \d+ in call$')
+#: The frame next to a task's own: which of them, depends on the binding and on the call.
+_CALL = re.compile(
+    r'/prefork/(_cffi_worker\.py", line \d+ in call|codec\.py", line \d+ in run_call'
+    r'|worker\.py", line \d+ in _serve)$'
+)
 
 
 def readable_stack(text: str) -> str:
@@ -299,7 +302,7 @@ def readable_stack(text: str) -> str:
     for line in text.strip().splitlines():
         if not line.startswith("  File "):
             ours = False
-        elif line.endswith(" in run_call") or _CALL_BY_CFFI.search(line):
+        elif _CALL.search(line):
             ours = True
         if not ours and not line.startswith("Extension modules: "):
             kept.append(line)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from . import codec
 
@@ -51,11 +50,6 @@ class Present:
         self.ends_by = 0  #: the signal by which it ends then; 0: with an exit code
         self._finish = finish
         self.pid = os.getpid()
-        self.call: tuple[Callable[..., Any], Any, float] | None = None
-
-    def announce(self, target: Callable[..., Any], correlation_id: Any) -> None:
-        """The next call is of that function."""
-        self.call = (target, correlation_id, time.monotonic())
 
     def end(self, exitcode: int) -> None:
         """What belongs to an orderly exit."""
@@ -74,11 +68,12 @@ class Present:
 
     def task(self) -> CurrentTask | None:
         """The call that is made now."""
-        if self.call is None:
+        call = self.core.current
+        if call is None:
             return None
-        target, correlation_id, started = self.call
-        given = self.core.task if correlation_id is None else correlation_id
-        return CurrentTask(given, codec.name_of(target), started, self.core.lost)
+        target, correlation_id, number, started, losses = call
+        given = number if correlation_id is None else correlation_id
+        return CurrentTask(given, codec.name_of(target), started, losses)
 
     def on_soft_limit(self, number: int, frame: FrameType | None) -> None:
         """The handler of the soft signal, which may come late: only its own call is told."""

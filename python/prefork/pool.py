@@ -210,10 +210,26 @@ class TaskPool(Ending):
         it has run longer than `soft_timeout` (soft) or `timeout` seconds. With `putlocks` it waits
         for a slot, unless `waitforslot=False`, or called from a callback or in the guest of a loop.
         """
-        self._check_usable()
+        if not self._started or self._closed or not self._delivery.health.is_well:
+            self._check_usable()
         if kwargs is not None:
             check_kwargs(kwargs)
         self.on_apply(target, args)
+        if (
+            kwargs is None and callback is None and error_callback is None
+            and accept_callback is None and timeout_callback is None
+            and callbacks_propagate is None and timeout is None and soft_timeout is None
+            and queue_timeout is None and retries is None and correlation_id is None
+            and on_lost == "fail" and self._adds_nothing()
+        ):  # fmt: skip
+            try:
+                plain = self._core.submit_plain(Task, self, self._delivery, target, tuple(args))
+            except OSError as error:
+                raise self._refused(error) from None
+            if plain is not None:
+                if self._delivery.events or not self._delivery.health.is_well:
+                    self._look_after_submit()
+                return plain
         limit = self._timeout if timeout is None else check_seconds("timeout", timeout)
         task: Task[R] = Task(self, codec.name_of(target), correlation_id, limit)
         soft = self._soft_timeout if soft_timeout is None else soft_timeout
@@ -248,6 +264,16 @@ class TaskPool(Ending):
         self._send(task, body, waitforslot)
         return task
 
+    def _adds_nothing(self) -> bool:
+        """Whether a call for which nothing is asked is just a call, in this pool."""
+        return (
+            not self.putlocks
+            and self._timeout is None
+            and self._soft_timeout is None
+            and self._semaphore_is_ours
+            and not self.callbacks_propagate
+        )
+
     def _send(self, task: Task[Any], body: bytes, waitforslot: bool | None) -> None:
         """Submit a task that is ready for it, when it has its slot."""
         took = False
@@ -281,9 +307,20 @@ class TaskPool(Ending):
                 task._retries,
             )
         except OSError as error:
-            if error.errno in (errno.ESHUTDOWN, errno.ECHILD):
-                raise PoolClosed(f"{self!r} takes no more tasks") from None
-            raise
+            raise self._refused(error) from None
+        if delivery.events or not delivery.health.is_well:
+            self._look_after_submit()
+        if calls_back and not self._guest:
+            self._serve_others()
+
+    def _refused(self, error: OSError) -> Exception:
+        self._check_own()
+        if error.errno == errno.ESHUTDOWN:
+            return PoolClosed(f"{self!r} takes no more tasks")
+        return error
+
+    def _look_after_submit(self) -> None:
+        delivery = self._delivery
         if delivery.events:  # its end has come already, in another thread
             self._look()
             if self._finished:  # there the pool has ended, too
@@ -291,8 +328,6 @@ class TaskPool(Ending):
                 self._run_callbacks()
         if not delivery.health.is_well:  # since we have looked
             self._fail_waiting()
-        if calls_back and not self._guest:
-            self._serve_others()
 
     def map(
         self,

@@ -13,39 +13,32 @@ from collections.abc import Callable
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
-    PENDING,
     RUNNING,
     CancelledError,
 )
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import codec
-from ._core import call_first, call_once
+from ._core import TaskState, call_first, call_once
 from .errors import TimeoutError
 from .options import check_timeout
 from .threads import is_main_thread
 
 if TYPE_CHECKING:
-    from .pool import TaskPool
+    pass
 
 T = TypeVar("T")
 
 _SETTLED = "settled"  # in the place of a Condition: nobody waited before the end
 
 
-class Task(concurrent.futures.Future[T]):
+class Task(TaskState, concurrent.futures.Future[T]):
     """What `apply_async` returns. Made by the pool only."""
 
     # What most tasks have none of costs them nothing: it is an attribute only of those that do.
-    _state: str = PENDING
-    _end_state: str  # what that is about to be
-    _is_plain: bool = True  # nobody wants to be told of its end: the binding may settle it
-    _data: bytes | None = None  # the result of such a one, for whoever asks first
-    _result: Any = None
-    _exception: BaseException | None = None
+    _end_state: str  # what _state is about to be
     _waiters: Any = ()
     _done_callbacks: list[Callable[[Any], object]] | None = None
-    _number: int = 0  # the core's
     _callback: Callable[[Any], object] | None = None
     _error_callback: Callable[[BaseException], object] | None = None
     _accept_callback: Callable[[int, float], object] | None = None
@@ -54,20 +47,9 @@ class Task(concurrent.futures.Future[T]):
     _soft_limit: float | None = None
     _queue_limit: float | None = None
     _retries: int = 0
-    _accepted_by: int = 0
-    _slot: list[bool] | None = None  # of the pool's own, where tasks take one
     _holds_foreign: bool = False  # a slot of a semaphore that was passed in
     _cancelled_by: Exception | None = None  # why the pool itself cancelled it
     _completed: Any = None  # where an iterator of the map family wants to find us
-
-    def __init__(
-        self, pool: TaskPool, name: str, correlation_id: str | None, limit: float | None = None
-    ) -> None:
-        # Not Future's: that one makes a Condition.
-        self._pool = pool
-        self._name = name
-        self._correlation_id = correlation_id
-        self._limit = limit
 
     # ---- facts -------------------------------------------------------------------------------
 
@@ -140,7 +122,7 @@ class Task(concurrent.futures.Future[T]):
         """The return value. Raises what the task raised (with a RemoteError as its cause),
         WorkerLostError, TimeLimitExceeded or CancelledError; prefork.TimeoutError if it has not
         ended within `timeout` seconds."""
-        error = self.exception(timeout)
+        error = None if self.has_value() else self.exception(timeout)
         if error is not None:
             try:
                 raise error

@@ -166,24 +166,16 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
 
 def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
-    announce, on_soft_limit = present.announce, present.on_soft_limit
+    on_soft_limit = present.on_soft_limit
     _take_soft_signal(present, signal.SIG_DFL)
     while True:
         if streams:
             _flush(streams)  # what the task before has left of a line is not the next one's
-        try:
-            body = core.claim()
-        except MemoryError as error:
-            outcome, result = codec.ERROR, codec.encode_exception(error)
-        else:
-            if body is None:
-                return 0
-            outcome, result = codec.run_call(body, core.call, announce, present.pid)
-        present.call = None
-        try:
-            core.deliver(outcome, result)
-        except ChildProcessError:  # this is a fork of the worker, and has nothing more to do
-            raise SystemExit(0) from None
+        body = core.next_call()
+        if body is None:
+            return 0
+        if body:
+            core.deliver(*codec.run_call(body, core.call, present.pid))
         if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:
             _take_soft_signal(present, on_soft_limit)
 

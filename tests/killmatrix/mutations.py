@@ -60,10 +60,8 @@ MUTANTS = [
     Mutant(
         "exits-escape-the-call",
         "codec.py",
-        "    except BaseException as error:\n        if os.getpid() != worker:\n"
-        "            raise\n        return ERROR",
-        "    except Exception as error:\n        if os.getpid() != worker:\n"
-        "            raise\n        return ERROR",
+        "    if os.getpid() != worker:\n        raise error\n",
+        "    if os.getpid() != worker or not isinstance(error, Exception):\n        raise error\n",
         "sys.exit in a task ends the worker",
         (
             "raises-systemexit",
@@ -207,7 +205,7 @@ MUTANTS = [
     ),
     Mutant(
         "interrupted-calls-fail",
-        "_cython.pyx",
+        "_cython_worker.pxi",
         "            PyErr_CheckSignals()\n            return 0\n",
         "            PyErr_CheckSignals()\n",
         "a signal whose handler does nothing ends the wait with InterruptedError",

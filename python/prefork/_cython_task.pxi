@@ -1,0 +1,84 @@
+# A task on its plain way, in one step each: no signal handler and no other thread comes in between.
+# The same in Python: _cffi_task.py.
+
+cdef object TYPES = plain.TYPES
+cdef int VERSION = plain.VERSION
+cdef unsigned char CALL = plain.CALL[0]
+cdef bint RESULTS[256]
+for byte in range(256):
+    RESULTS[byte] = byte in plain.RESULTS
+cdef dict references = plain.references
+cdef object new_reference = plain.reference_to
+
+
+cdef class TaskState:
+    cdef public object _pool, _name, _correlation_id, _limit
+    cdef public object _state, _data, _result, _exception, _slot
+    cdef public uint64_t _number
+    cdef public int _accepted_by
+    cdef public bint _is_plain
+
+    def __cinit__(self, *_):
+        self._state = PENDING
+        self._is_plain = True
+
+    def __init__(self, pool, name, correlation_id, limit=None):
+        self._pool = pool
+        self._name = name
+        self._correlation_id = correlation_id
+        self._limit = limit
+
+    def has_value(self):
+        cdef bytes data = self._data
+        if data is None:
+            return self._state is FINISHED and self._exception is None
+        if len(data) == 0 or not RESULTS[<unsigned char>(<const char *>data)[0]]:
+            return False
+        self._result = PyMarshal_ReadObjectFromString(data, len(data))
+        self._data = None
+        return True
+
+
+# As plain.encode_call.
+cdef bytes encode_plain(function, tuple args):
+    if type(function) is not FunctionType:
+        return None
+    for each in args:
+        if type(each) not in TYPES:
+            return None
+    reference = references.get(function)
+    if reference is None:
+        reference = new_reference(function)
+    return dump((reference, args))
+
+
+cdef bytes dump(what):
+    try:
+        return PyMarshal_WriteObjectToString(what, VERSION)
+    except ValueError: # of 2 GiB and more
+        return None
+
+
+# The end of a task that has a result, and of which nobody wants to be told. False: it is no such
+# end.
+cdef bint settle_plain(delivery, dict tasks, pf.pf_event *event) except -1:
+    if (event.type != pf.PF_EVENT_DONE or event.outcome != pf.PF_OK or event.data == NULL or
+            event.softened):
+        return False
+    number = event.task
+    cdef TaskState task = tasks.get(number)
+    if task is None or not task._is_plain:
+        return False
+    cdef bytes data
+    try:
+        data = PyBytes_FromStringAndSize(<char *>event.data, event.size)
+    except MemoryError:
+        return False
+    hand = task._slot
+    if hand:
+        delivery.slots.free.append(hand.pop())
+    task._accepted_by = event.pid
+    task._data = data
+    task._state = FINISHED
+    del tasks[number]
+    return True

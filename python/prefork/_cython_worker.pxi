@@ -1,0 +1,166 @@
+cdef int fork_with_hooks(void *context) noexcept:
+    PyOS_BeforeFork()
+    cdef int pid = fork()
+    cdef int error = errno
+    if pid == 0:
+        PyOS_AfterFork_Child()
+    else:
+        PyOS_AfterFork_Parent()
+    (&errno)[0] = error
+    return pid
+
+
+# A fork of the worker has nothing more to do.
+cdef int check_own(int result) except -1:
+    if result < 0 and errno == ECHILD:
+        raise SystemExit(0)
+    return check(result)
+
+
+cdef dict known = plain.known
+cdef object find = plain.find
+cdef object codec = None # from run_zygote on: it is imported after us
+
+
+cdef class CoreWorker:
+    cdef pf.pf_worker *worker
+    cdef int pid
+    cdef pf.pf_claim claim
+    cdef object target, correlation_id
+
+    @property
+    def slot(self):
+        return pf.pf_worker_slot(self.worker)
+
+    @property
+    def generation(self):
+        return pf.pf_worker_generation(self.worker)
+
+    @property
+    def crash_log(self):
+        return pf.pf_worker_crash_log(self.worker)
+
+    @property
+    def captures(self):
+        return pf.pf_worker_captures(self.worker) != 0
+
+    @property
+    def current(self):
+        if self.target is None:
+            return None
+        return (self.target, self.correlation_id, self.claim.id, self.claim.started * 1e-9,
+                self.claim.lost)
+
+    def call(self, target, args, kwargs, correlation_id):
+        self.target = target
+        self.correlation_id = correlation_id
+        # Between these two no line of Python runs but the target's: only in there may a signal
+        # handler of ours raise, and it asks take_soft_limit.
+        cdef bint interrupted = pf.pf_worker_call_begins(self.worker)
+        try:
+            if interrupted:
+                PyErr_CheckSignals()
+            return target(*args, **kwargs) if kwargs else target(*args)
+        finally:
+            pf.pf_worker_call_ends(self.worker)
+
+    def take_soft_limit(self):
+        cdef int64_t limit = pf.pf_worker_take_soft_limit(self.worker)
+        return None if limit == pf.PF_INTERRUPTED else limit / 1e9 # 0.3 comes back as 0.3
+
+    def extend(self, double seconds):
+        check(pf.pf_worker_extend(self.worker, nanoseconds(min(seconds, 1e9))))
+
+    def answer_stacks_signal(self):
+        check(pf.pf_worker_answer_stacks_signal())
+
+    def unblock_signals(self):
+        pf.pf_worker_unblock(self.worker)
+        PyErr_CheckSignals()
+
+    def ready(self):
+        check(pf.pf_worker_ready(self.worker))
+
+    def failed(self, bytes data not None):
+        check(pf.pf_worker_failed(self.worker, <char *>data, len(data)))
+
+    def next_call(self):
+        cdef int result
+        cdef const char *body
+        while True:
+            result = pf.pf_worker_claim(self.worker, &self.claim)
+            if result == 1:
+                break
+            if result < 0 and errno == ESHUTDOWN:
+                return None
+            check_own(result)
+            self.wait(pf.pf_worker_wait)
+        body = <const char *>self.claim.body
+        if body != NULL and <unsigned char>body[0] == CALL:
+            self.deliver(*self.answer(body, self.claim.size))
+            return b""
+        try:
+            if body != NULL:
+                return PyBytes_FromStringAndSize(body, self.claim.size)
+            raise MemoryError(f"there is no room for {self.claim.size} bytes of arguments")
+        except MemoryError as error:
+            outcome = codec.outcome_of(error, self.pid)
+        self.deliver(*outcome)
+        return b""
+
+    cdef tuple answer(self, const char *body, size_t size):
+        # As codec.run_call.
+        try:
+            reference, args = PyMarshal_ReadObjectFromString(body, size)
+            target = known.get(reference)
+            if target is None:
+                target = find(reference)
+            result = self.call(target, args, None, None)
+        except BaseException as error:
+            return codec.outcome_of(error, self.pid)
+        data = dump(result) if type(result) in TYPES else None
+        return codec.encode_result(result) if data is None else (pf.PF_OK, data)
+
+    cdef int wait(self, int (*until)(pf.pf_worker *) noexcept nogil) except -1:
+        # Every handler that is due is called before we sleep: the few that come due between the
+        # first look and the blocking of signals are called with these blocked.
+        cdef int result
+        PyErr_CheckSignals()
+        pf.pf_worker_hold_signals(self.worker)
+        try:
+            PyErr_CheckSignals()
+            with nogil:
+                result = until(self.worker)
+            if result < 0 and errno != EINTR:
+                check(result)
+        finally:
+            pf.pf_worker_release_signals(self.worker)
+        PyErr_CheckSignals()
+        return 0
+
+    def deliver(self, uint32_t outcome, bytes data not None):
+        cdef const char *at = data
+        cdef size_t size = len(data)
+        self.target = None
+        cdef int result = pf.pf_worker_deliver(self.worker, outcome, at, size)
+        while result == 1:
+            self.wait(pf.pf_worker_wait_space)
+            result = pf.pf_worker_deliver(self.worker, outcome, at, size)
+        check_own(result)
+
+
+def run_zygote(int control, int application, worker_main):
+    """Serves the application; returns in no process."""
+    global codec
+    from . import codec
+    cdef pf.pf_worker *worker = NULL
+    cdef CoreWorker newborn
+    try:
+        # The GIL is kept: nothing else may run here.
+        if pf.pf_zygote_run(control, application, fork_with_hooks, NULL, &worker) == 1:
+            newborn = CoreWorker.__new__(CoreWorker)
+            newborn.worker = worker
+            newborn.pid = getpid()
+            worker_main(newborn)
+    finally:
+        _exit(0)
