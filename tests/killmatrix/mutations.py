@@ -205,7 +205,7 @@ MUTANTS = [
     ),
     Mutant(
         "interrupted-calls-fail",
-        "_cython_worker.pxi",
+        "_cython_pool.pxi",
         "            PyErr_CheckSignals()\n            return 0\n",
         "            PyErr_CheckSignals()\n",
         "a signal whose handler does nothing ends the wait with InterruptedError",
