@@ -56,7 +56,9 @@ static void *drive(void *argument)
             int busy = pool->counts.submitted - pool->sup.unfinished != settled;
             settled = pool->counts.submitted - pool->sup.unfinished;
             int64_t until = busy ? pool->sup.now + GATHER : INT64_MAX;
+            pool->driver_gathers = busy;
             (void)pf__pool_wait(pool, until, !busy);
+            pool->driver_gathers = 0;
         }
         pf__pool_advance(pool);
         tell_of_events(pool);

@@ -107,6 +107,8 @@ struct pf_pool {
 
     int driving;                    /* somebody waits in the poll */
     int by_driver;                  /* it is the driver thread */
+    int driver_gathers;             /* and comes again within a millisecond */
+    int64_t called_at;              /* when a submission called a sleeper last */
     int claimants;                  /* callers who want the role that the driver has */
     struct pf__follower *followers; /* who sleep until there is something for them */
     /* Posted once for each follower when there may be something for it. */

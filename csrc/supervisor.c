@@ -65,6 +65,7 @@ void pf__supervisor_init(struct pf__supervisor *sup, struct pf__task **slots, ui
     memset(sup, 0, sizeof *sup);
     sup->slots = slots;
     sup->slot_count = slot_count;
+    sup->pace = PF_MOST_PACE;
     sup->head = sup->tail = 1;
     sup->term_grace = term_grace;
     pf__timer_init(&sup->spawn_timer, TIMER_SPAWN);

@@ -72,6 +72,7 @@ struct pf__seat { /* one place in the pool, which one worker process after anoth
     uint64_t epoch; /* which zygote it was ordered from */
     uint64_t called_nap, deaf_nap, condemn_seq;
     uint64_t tasks_done;
+    int64_t began; /* its last task but the present */
     uint32_t index;
     uint8_t state;
     uint16_t todo; /* enum pf__todo */
@@ -134,6 +135,8 @@ struct pf__recycling { /* when a worker is replaced; 0: not for that */
     uint64_t random;
 };
 
+enum { PF_MOST_PACE = 100000, PF_BRIEF = 20000 }; /* ns */
+
 struct pf__supervisor {
     int64_t now;
     struct pf__heap timers;
@@ -143,6 +146,7 @@ struct pf__supervisor {
     struct pf__task **slots; /* what was published there and not yet seen claimed */
     uint64_t head, tail;     /* sequences: published and not yet seen claimed lie between */
     uint32_t slot_count, seat_count;
+    int64_t pace; /* ns from one start to the next in the same worker, an average */
     uint32_t target, live, spawning, retiring, called_count, failures;
     uint32_t spent, spares; /* spent ones that do not retire yet; those who wait for their turn */
     uint32_t down;          /* that are */
@@ -237,6 +241,12 @@ enum pf__order_type pf__supervisor_next(struct pf__supervisor *sup, struct pf__o
 bool pf__supervisor_has_orders(const struct pf__supervisor *sup);
 /* When pf__supervisor_time must be called at the latest, PF_NEVER if nothing is due. */
 int64_t pf__supervisor_deadline(const struct pf__supervisor *sup);
+
+/* Of the last ones each began soon after the one before in the same worker. */
+static inline bool pf__supervisor_tasks_are_brief(const struct pf__supervisor *sup)
+{
+    return sup->pace < PF_BRIEF;
+}
 
 static inline bool pf__supervisor_wants_sleepers(const struct pf__supervisor *sup)
 {

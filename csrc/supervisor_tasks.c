@@ -98,6 +98,12 @@ bool pf__supervisor_slot_seen(struct pf__supervisor *sup, uint64_t seq, uint64_t
     return false;
 }
 
+/* What a worker says of its time may be wild. */
+static int64_t pace_of(int64_t gap)
+{
+    return gap < 0 || gap > PF_MOST_PACE ? PF_MOST_PACE : gap;
+}
+
 bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, struct pf__task *task,
                            uint64_t seq, uint32_t verdict, int64_t started)
 {
@@ -106,6 +112,8 @@ bool pf__supervisor_result(struct pf__supervisor *sup, struct pf__seat *seat, st
         return false;
     task->started = started;
     seat->tasks_done++;
+    sup->pace += (pace_of((int64_t)((uint64_t)started - (uint64_t)seat->began)) - sup->pace) / 8;
+    seat->began = started;
     pf__task_settle(sup, task, verdict);
     return true;
 }

@@ -81,3 +81,38 @@ def test_cancelling_a_wrapped_future_cancels_the_task(pool, gate):
     asyncio.run(main())
     eventually(task.cancelled)
     gate.open()
+
+
+def brief(pool):
+    """So many tasks that each is known to take no time."""
+    for _ in range(3):
+        assert pool.map(square, range(500)) == [i * i for i in range(500)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_last_tasks_of_many_brief_ones_begin_though_nobody_waits(pool, gate, count):
+    """Their workers are not called at once, but by the driver."""
+    one = pool(2, putlocks=False)
+    for _ in range(20):
+        brief(one)
+        tasks = [one.apply_async(hold, (gate.path,)) for _ in range(count)]
+        gate.arrived(count)
+        gate.open(count)
+        for task in tasks:
+            task.get()
+
+
+def test_tasks_after_many_brief_ones_begin_while_another_thread_waits(pool, gate):
+    one = pool(3, putlocks=False)
+    for _ in range(20):
+        brief(one)
+        first = one.apply_async(hold, (gate.path,))
+        gate.arrived()
+        thread = threading.Thread(target=first.get)
+        thread.start()
+        more = [one.apply_async(hold, (gate.path,)) for _ in range(2)]
+        gate.arrived(2)
+        gate.open(3)
+        thread.join()
+        for task in more:
+            task.get()

@@ -231,3 +231,44 @@ TEST(a_wild_word_costs_the_task_it_was_and_no_other)
         CHECK_EQ(tasks[1].state, PF_TASK_PUBLISHED);
     }
 }
+
+static void run(struct pf__task *task, uint32_t seat, int64_t started)
+{
+    submit(task);
+    CHECK(pf__supervisor_slot_seen(&sup, task->seq, pf__word(task->seq, seat, PF_CLAIMED)));
+    CHECK(pf__supervisor_result(&sup, &seats[seat], task, task->seq, PF_VERDICT_OK, started));
+    CHECK_EQ(count(PF_ORDER_SETTLED), 1);
+}
+
+TEST(tasks_are_brief_once_many_have_begun_soon_after_the_one_before)
+{
+    int64_t now = ms;
+    everybody_is_up(2);
+    for (int i = 0; i < 4; i++)
+        run(&tasks[0], 0, now += 1000);
+    CHECK(!pf__supervisor_tasks_are_brief(&sup));
+    for (int i = 0; i < 20; i++) {
+        run(&tasks[0], 0, now += 1000);
+        run(&tasks[0], 1, now);
+    }
+    CHECK(pf__supervisor_tasks_are_brief(&sup));
+    run(&tasks[0], 0, now += 1000 * ms); /* a pause, or a long one, is no reason */
+    CHECK(pf__supervisor_tasks_are_brief(&sup));
+    for (int i = 0; i < 3; i++)
+        run(&tasks[0], 0, now += ms);
+    CHECK(!pf__supervisor_tasks_are_brief(&sup));
+}
+
+TEST(tasks_whose_times_are_wild_are_not_brief)
+{
+    static const int64_t wild[] = {INT64_MIN, INT64_MAX, 0, -1};
+    int64_t now = ms;
+    everybody_is_up(1);
+    for (int i = 0; i < 60; i++)
+        run(&tasks[0], 0, now += 1000);
+    CHECK(pf__supervisor_tasks_are_brief(&sup));
+    for (int i = 0; i < 8; i++)
+        run(&tasks[0], 0, wild[i % 4]);
+    CHECK(!pf__supervisor_tasks_are_brief(&sup));
+    CHECK(sup.pace >= 0 && sup.pace <= PF_MOST_PACE);
+}

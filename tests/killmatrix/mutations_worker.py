@@ -9,41 +9,41 @@ MUTANTS = [
     Mutant(
         "looks-where-it-is",
         "worker.py",
-        "            body = core.claim()\n",
-        "            os.getcwd()\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        os.getcwd()\n        body = core.next_call()\n",
         "a worker needs its directory between tasks",
         ("removes-its-directory",),
     ),
     Mutant(
         "prints-between-tasks",
         "worker.py",
-        "            body = core.claim()\n",
-        "            os.write(1, b'')\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        os.write(1, b'')\n        body = core.next_call()\n",
         "a worker needs its stdout between tasks",
         ("closes-stdio", "stdio-is-closed-before-the-start"),
     ),
     Mutant(
         "opens-between-tasks",
         "worker.py",
-        "            body = core.claim()\n",
-        "            open('/dev/null').close()\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        open('/dev/null').close()\n        body = core.next_call()\n",
         "a worker needs a new descriptor between tasks",
         ("lowers-its-limits",),
     ),
     Mutant(
         "joins-threads-between-tasks",
         "worker.py",
-        "            body = core.claim()\n",
-        "            [t.join() for t in threading.enumerate()\n"
-        "             if t is not threading.main_thread()]\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        [t.join() for t in threading.enumerate()\n"
+        "         if t is not threading.main_thread()]\n        body = core.next_call()\n",
         "a worker waits for the threads that a task has left",
         ("leaves-threads-behind",),
     ),
     Mutant(
         "reads-its-environment",
         "worker.py",
-        "            body = core.claim()\n",
-        "            os.environ['PATH']\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        os.environ['PATH']\n        body = core.next_call()\n",
         "a worker needs its environment between tasks",
         ("changes-the-environment",),
     ),
@@ -68,27 +68,27 @@ MUTANTS = [
     Mutant(
         "works-only-at-home",
         "worker.py",
-        "            body = core.claim()\n",
-        "            if os.getcwd() == '/':\n                raise RuntimeError\n"
-        "            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        if os.getcwd() == '/':\n            raise RuntimeError\n"
+        "        body = core.next_call()\n",
         "a worker cannot work in another directory",
         ("changes-directory",),
     ),
     Mutant(
         "shares-its-files",
         "worker.py",
-        "            body = core.claim()\n",
-        "            os.umask(mask := os.umask(0o77))\n            if mask == 0o777:\n"
-        "                raise RuntimeError\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        os.umask(mask := os.umask(0o77))\n        if mask == 0o777:\n"
+        "            raise RuntimeError\n        body = core.next_call()\n",
         "a worker cannot work with the umask that a task has left",
         ("changes-umask",),
     ),
     Mutant(
         "speaks-one-language",
         "worker.py",
-        "            body = core.claim()\n",
-        "            import locale\n            if locale.setlocale(locale.LC_ALL) == 'C':\n"
-        "                raise RuntimeError\n            body = core.claim()\n",
+        "        body = core.next_call()\n",
+        "        import locale\n        if locale.setlocale(locale.LC_ALL) == 'C':\n"
+        "            raise RuntimeError\n        body = core.next_call()\n",
         "a worker cannot work in the locale that a task has left",
         ("changes-locale",),
     ),
