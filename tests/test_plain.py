@@ -175,10 +175,6 @@ def test_a_task_has_the_same_state_in_both_bindings(name):
     assert (task._state, task._is_plain, task._number, task._accepted_by) == (PENDING, True, 0, 0)
     assert (task._data, task._result, task._exception, task._slot) == (None,) * 4
     assert not task.has_value()
-    task._data = pickle.dumps("a")
-    assert (task.has_value(), task._result) == (False, None)  # that is not ours to unpickle
-    task._data = b""
-    assert not task.has_value()
     task._data = plain.encode_result("a")
     assert (task.has_value(), task._result, task._data) == (True, "a", None)
     task._state = FINISHED

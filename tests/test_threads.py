@@ -13,6 +13,7 @@ import pytest
 
 import prefork
 from helpers import eventually, hold, in_a_thread, kill_both_zygotes, square
+from prefork import codec
 
 
 def in_threads(count, function):
@@ -65,8 +66,11 @@ class SlowToKeep:
     def __getattr__(self, name):
         return getattr(self.core, name)
 
-    def submit_plain(self, *args):
-        return None
+    def submit_call(self, kind, pool, delivery, target, args, kwargs):
+        task = kind(pool, target.__name__, None)
+        body = codec.encode_call(target, args, kwargs)
+        self.submit(task, delivery, body, False, 0.0, 0.0, 0.0, 0)
+        return task
 
     def submit(self, kept, delivery, *args):
         aside = types.SimpleNamespace(tasks={}, early={}, events=collections.deque())

@@ -73,16 +73,17 @@ class CorePool:
         queue_limit: float,
         retries: int,
     ) -> None: ...
-    def submit_plain(
+    def submit_call(
         self,
         kind: type[Task[Any]],
         pool: TaskPool,
         delivery: Delivery,
         target: Callable[..., Any],
         args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> Task[Any] | None:
-        """A new task for a call that is plain (plain.py), without limits or callbacks; None if it
-        is none."""
+        """A new task for a call, without limits or callbacks; None if the pool takes no more. Also
+        raises what pickling raises."""
     def poll(self, timeout: float | None, rouses: int, delivery: Delivery) -> int: ...
     def rouses(self) -> int: ...
     def rouse(self) -> None: ...
@@ -133,9 +134,8 @@ class CoreWorker:
     def unblock_signals(self) -> None: ...
     def ready(self) -> None: ...
     def failed(self, data: bytes) -> None: ...
-    def next_call(self) -> bytes | None:
-        """A call that is to be made, and delivered. None: there is nothing more to do. Empty: it
-        was made, or cannot be, and is delivered."""
+    def serve_next(self) -> bool:
+        """Claims a call, makes it, and delivers its outcome. False: there is nothing more to do."""
     def deliver(self, outcome: int, data: bytes) -> None:
         """Raises SystemExit in a fork of the worker, which has nothing more to do."""
 

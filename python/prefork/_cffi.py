@@ -14,10 +14,9 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from operator import attrgetter, itemgetter
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from . import plain
+from . import codec
 from ._cffi_core import ffi, lib
 from ._cffi_steps import bytes_at, call, call_first, call_once, failed, in_turn, nanoseconds
 from ._cffi_task import TaskState
@@ -172,19 +171,23 @@ class CorePool:
         if not number:
             raise failed(error)
 
-    def submit_plain(
+    def submit_call(
         self,
         kind: type[Task[Any]],
         pool: TaskPool,
         delivery: Delivery,
         target: Callable[..., Any],
         args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
     ) -> Task[Any] | None:
-        body = plain.encode_call(target, args) if type(target) is FunctionType else None
-        if body is None:
+        body = codec.encode_call(target, args, kwargs)
+        task = kind(pool, codec.name_of(target), None)
+        try:
+            self.submit(task, delivery, body, False, 0.0, 0.0, 0.0, 0)
+        except OSError as error:
+            if error.errno not in (errno.ECHILD, errno.ESHUTDOWN):
+                raise
             return None
-        task = kind(pool, target.__qualname__, None)
-        self.submit(task, delivery, body, False, 0.0, 0.0, 0.0, 0)
         return task
 
     # What was taken is noted within one call into C. It is converted then, by whoever polls next

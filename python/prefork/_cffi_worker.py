@@ -18,10 +18,11 @@ from ._cffi_steps import bytes_at, call, errno_now, failed, hear, nanoseconds
 
 
 class CoreWorker:
-    __slots__ = ("_claim", "_claims", "_current", "_worker")
+    __slots__ = ("_claim", "_claims", "_current", "_pid", "_worker")
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        self._pid = os.getpid()
         self._current: tuple[Callable[..., Any], Any, int, float, int] | None = None
         self._claim = ffi.new("pf_claim *")
         self._claims = zip(
@@ -99,21 +100,19 @@ class CoreWorker:
     def failed(self, data: bytes) -> None:
         call(lib.pf_worker_failed, self._worker, data, len(data))
 
-    def next_call(self) -> bytes | None:
+    def serve_next(self) -> bool:
         while True:
             result, error = next(self._claims)
             if result == 1:
-                try:
-                    return self._body()
-                except MemoryError as no_room:
-                    outcome = codec.ERROR, codec.encode_exception(no_room)
-                self.deliver(*outcome)
-                return b""
+                break
             if result < 0:
                 if error == errno.ESHUTDOWN:
-                    return None
+                    return False
                 raise failed(error)
             self._wait(lib.pf_worker_wait)
+        outcome = codec.run_call(self._body, self.call, self._pid)
+        self.deliver(*outcome)
+        return True
 
     def _body(self) -> bytes:
         body, size = self._claim.body, self._claim.size

@@ -16,6 +16,7 @@ from posix.unistd cimport _exit, fork, getpid
 cimport prefork._prefork as pf
 
 from concurrent.futures._base import FINISHED, PENDING
+from pickle import loads
 from types import FunctionType
 
 from . import plain
@@ -47,6 +48,16 @@ __all__ = [
 
 SOFT_SIGNAL = pf.PF_SOFT_SIGNAL
 STACKS_SIGNAL = pf.PF_STACKS_SIGNAL
+
+
+cdef object codec = None
+
+
+cdef int import_codec() except -1:
+    # It imports us.
+    global codec
+    from . import codec
+    return 0
 
 
 cdef int check(int result) except -1:

@@ -4,6 +4,7 @@ cdef class CorePool:
     def __cinit__(self, uint32_t workers, uint32_t tasks, double age, uint64_t memory,
                   uint64_t memory_limit, double jitter, double term_grace, bint capture_output,
                   bint ask_to_spawn):
+        import_codec()
         cdef pf.pf_options options
         options.workers = workers
         options.tasks_per_worker = tasks
@@ -47,9 +48,10 @@ cdef class CorePool:
         options.soft_limit = nanoseconds(soft_limit)
         options.limit = nanoseconds(limit)
         options.queue_limit = nanoseconds(queue_limit)
-        self._keep(kept, delivery, body, &options)
+        if not self._keep(kept, delivery, body, &options):
+            PyErr_SetFromErrno(OSError)
 
-    cdef int _keep(self, TaskState task, delivery, bytes body, pf.pf_task_options *options) except -1:
+    cdef bint _keep(self, TaskState task, delivery, bytes body, pf.pf_task_options *options) except -1:
         cdef const char *data = body
         cdef size_t size = len(body)
         # Without giving up the GIL if the pool is free, which it nearly always is.
@@ -58,7 +60,7 @@ cdef class CorePool:
             with nogil:
                 number = pf.pf_pool_submit(self.pool, data, size, options, 1)
         if number == 0:
-            PyErr_SetFromErrno(OSError)
+            return False
         task._number = number
         cdef dict tasks = delivery.tasks, early = delivery.early
         tasks[number] = task
@@ -67,17 +69,18 @@ cdef class CorePool:
             delivery.events.append(found)
             pf.pf_pool_rouse(self.pool)
             pf.pf_pool_rouse_gatherer(self.pool)
-        return 0
+        return True
 
-    def submit_plain(self, kind, pool, delivery, target, tuple args not None):
-        cdef bytes body = encode_plain(target, args)
-        if body is None:
-            return None
+    def submit_call(self, kind, pool, delivery, target, tuple args not None, kwargs):
+        cdef bytes body = encode_call(target, args, kwargs)
         cdef TaskState task = TaskState.__new__(kind)
         task._pool = pool
-        task._name = target.__qualname__
-        self._keep(task, delivery, body, NULL)
-        return task
+        task._name = target.__qualname__ if type(target) is FunctionType else codec.name_of(target)
+        if self._keep(task, delivery, body, NULL):
+            return task
+        if errno not in (ECHILD, ESHUTDOWN):
+            PyErr_SetFromErrno(OSError)
+        return None
 
     # Into the delivery's deque, so that no signal handler can come between taking and keeping.
     def poll(self, timeout, uint64_t rouses, delivery not None):

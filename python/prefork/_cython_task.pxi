@@ -32,24 +32,33 @@ cdef class TaskState:
         cdef bytes data = self._data
         if data is None:
             return self._state is FINISHED and self._exception is None
-        if len(data) == 0 or not RESULTS[<unsigned char>(<const char *>data)[0]]:
-            return False
-        self._result = PyMarshal_ReadObjectFromString(data, len(data))
-        self._data = None
-        return True
+        if len(data) > 0 and RESULTS[<unsigned char>(<const char *>data)[0]]:
+            self._result = PyMarshal_ReadObjectFromString(data, len(data))
+            self._data = None
+            return True
+        try:
+            result = loads(data)
+        except BaseException as error:
+            self._unpack(error)
+            return self._exception is None
+        if self._data is not None: # else somebody else was sooner
+            self._result = result
+            self._data = None
+        return self._exception is None
 
 
-# As plain.encode_call.
-cdef bytes encode_plain(function, tuple args):
-    if type(function) is not FunctionType:
-        return None
+# As codec.encode_call.
+cdef bytes encode_call(target, tuple args, kwargs):
+    if type(target) is not FunctionType or kwargs:
+        return codec.encode_call(target, args, kwargs)
     for each in args:
         if type(each) not in TYPES:
-            return None
-    reference = references.get(function)
+            return codec.encode_call(target, args, kwargs)
+    reference = references.get(target)
     if reference is None:
-        reference = new_reference(function)
-    return dump((reference, args))
+        reference = new_reference(target)
+    data = dump((reference, args))
+    return codec.encode_call(target, args, kwargs) if data is None else data
 
 
 cdef bytes dump(what):

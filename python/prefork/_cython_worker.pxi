@@ -19,7 +19,6 @@ cdef int check_own(int result) except -1:
 
 cdef dict known = plain.known
 cdef object find = plain.find
-cdef object codec = None # from run_zygote on: it is imported after us
 
 
 cdef class CoreWorker:
@@ -84,38 +83,35 @@ cdef class CoreWorker:
     def failed(self, bytes data not None):
         check(pf.pf_worker_failed(self.worker, <char *>data, len(data)))
 
-    def next_call(self):
+    def serve_next(self):
         cdef int result
-        cdef const char *body
         while True:
             result = pf.pf_worker_claim(self.worker, &self.claim)
             if result == 1:
                 break
             if result < 0 and errno == ESHUTDOWN:
-                return None
+                return False
             check_own(result)
             self.wait(pf.pf_worker_wait)
-        body = <const char *>self.claim.body
-        if body != NULL and <unsigned char>body[0] == CALL:
-            self.deliver(*self.answer(body, self.claim.size))
-            return b""
-        try:
-            if body != NULL:
-                return PyBytes_FromStringAndSize(body, self.claim.size)
-            raise MemoryError(f"there is no room for {self.claim.size} bytes of arguments")
-        except MemoryError as error:
-            outcome = codec.outcome_of(error, self.pid)
-        self.deliver(*outcome)
-        return b""
+        self.deliver(*self.answer())
+        return True
 
-    cdef tuple answer(self, const char *body, size_t size):
+    cdef tuple answer(self):
         # As codec.run_call.
+        cdef const char *body = <const char *>self.claim.body
+        cdef size_t size = self.claim.size
         try:
-            reference, args = PyMarshal_ReadObjectFromString(body, size)
-            target = known.get(reference)
-            if target is None:
-                target = find(reference)
-            result = self.call(target, args, None, None)
+            if body == NULL:
+                raise MemoryError(f"there is no room for {size} bytes of arguments")
+            if <unsigned char>body[0] == CALL:
+                reference, args = PyMarshal_ReadObjectFromString(body, size)
+                target = known.get(reference)
+                if target is None:
+                    target = find(reference)
+                result = self.call(target, args, None, None)
+            else:
+                call = codec.decode_call(PyBytes_FromStringAndSize(body, size))
+                result = self.call(*call)
         except BaseException as error:
             return codec.outcome_of(error, self.pid)
         data = dump(result) if type(result) in TYPES else None
@@ -151,8 +147,7 @@ cdef class CoreWorker:
 
 def run_zygote(int control, int application, worker_main):
     """Serves the application; returns in no process."""
-    global codec
-    from . import codec
+    import_codec()
     cdef pf.pf_worker *worker = NULL
     cdef CoreWorker newborn
     try:

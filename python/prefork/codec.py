@@ -109,11 +109,11 @@ def decode_call(data: bytes) -> Call:
     return target, args, kwargs, correlation_id
 
 
-def run_call(data: bytes, call: Caller, worker: int) -> tuple[int, bytes]:
+def run_call(body: Callable[[], bytes], call: Caller, worker: int) -> tuple[int, bytes]:
     """Decodes a call, has `call` make it, and encodes its outcome: never raises, but in a process
     that the call has forked; `worker` is the pid."""
     try:
-        result = call(*decode_call(data))
+        result = call(*decode_call(body()))
     except BaseException as error:
         return outcome_of(error, worker)
     return encode_result(result)

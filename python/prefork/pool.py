@@ -216,20 +216,12 @@ class TaskPool(Ending):
             check_kwargs(kwargs)
         self.on_apply(target, args)
         if (
-            kwargs is None and callback is None and error_callback is None
-            and accept_callback is None and timeout_callback is None
-            and callbacks_propagate is None and timeout is None and soft_timeout is None
-            and queue_timeout is None and retries is None and correlation_id is None
-            and on_lost == "fail" and self._adds_nothing()
+            callback is None and error_callback is None and accept_callback is None
+            and timeout_callback is None and callbacks_propagate is None and timeout is None
+            and soft_timeout is None and queue_timeout is None and retries is None
+            and correlation_id is None and on_lost == "fail" and self._adds_nothing()
         ):  # fmt: skip
-            try:
-                plain = self._core.submit_plain(Task, self, self._delivery, target, tuple(args))
-            except OSError as error:
-                raise self._refused(error) from None
-            if plain is not None:
-                if self._delivery.events or not self._delivery.health.is_well:
-                    self._look_after_submit()
-                return plain
+            return self._submit_call(target, tuple(args), kwargs)
         limit = self._timeout if timeout is None else check_seconds("timeout", timeout)
         task: Task[R] = Task(self, codec.name_of(target), correlation_id, limit)
         soft = self._soft_timeout if soft_timeout is None else soft_timeout
@@ -274,6 +266,18 @@ class TaskPool(Ending):
             and not self.callbacks_propagate
         )
 
+    def _submit_call(
+        self, target: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> Task[R]:
+        """All that there is to do for such a one, in one step."""
+        delivery = self._delivery
+        task = self._core.submit_call(Task, self, delivery, target, args, kwargs)
+        if task is None:
+            raise self._refusal()
+        if delivery.events or not delivery.health.is_well:
+            self._look_after_submit()
+        return task
+
     def _send(self, task: Task[Any], body: bytes, waitforslot: bool | None) -> None:
         """Submit a task that is ready for it, when it has its slot."""
         took = False
@@ -307,17 +311,17 @@ class TaskPool(Ending):
                 task._retries,
             )
         except OSError as error:
-            raise self._refused(error) from None
+            if error.errno not in (errno.ESHUTDOWN, errno.ECHILD):
+                raise
+            raise self._refusal() from None
         if delivery.events or not delivery.health.is_well:
             self._look_after_submit()
         if calls_back and not self._guest:
             self._serve_others()
 
-    def _refused(self, error: OSError) -> Exception:
+    def _refusal(self) -> PoolClosed:
         self._check_own()
-        if error.errno == errno.ESHUTDOWN:
-            return PoolClosed(f"{self!r} takes no more tasks")
-        return error
+        return PoolClosed(f"{self!r} takes no more tasks")
 
     def _look_after_submit(self) -> None:
         delivery = self._delivery

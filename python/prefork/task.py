@@ -143,12 +143,13 @@ class Task(TaskState, concurrent.futures.Future[T]):
             self._unpack()
         return self._exception
 
-    def _unpack(self) -> None:
-        """Unpickle the result, for whoever asks first: if two do at a time, one of them is it."""
+    def _unpack(self, first: BaseException | None = None) -> None:
+        """Unpickle the result, for whoever asks first: if two do at a time, one of them is it.
+        `first`: what a first try has raised."""
         data = self._data
         if data is None:
             return
-        result, failure, interrupt = codec.decode(codec.decode_result, data)
+        result, failure, interrupt = codec.decode(codec.decode_result, data, first)
         error = None if failure is None else codec.no_result(self._name, failure)
         found = self.__dict__.setdefault("_unpacked", (result, error))
         self._result, self._exception = found

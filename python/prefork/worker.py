@@ -171,11 +171,8 @@ def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO])
     while True:
         if streams:
             _flush(streams)  # what the task before has left of a line is not the next one's
-        body = core.next_call()
-        if body is None:
+        if not core.serve_next():
             return 0
-        if body:
-            core.deliver(*codec.run_call(body, core.call, present.pid))
         if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:
             _take_soft_signal(present, on_soft_limit)
 
