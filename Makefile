@@ -19,9 +19,9 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
 .DEFAULT_GOAL := help
 .PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
         test-celery test-celery-matrix celery-better test-wakeups test-chaos test-soak \
-        test-extension-address mutants simulate fuzz test-fuzz chaos soak test-all wheel bench \
-        bench-failures bench-celery demo-celery killmatrix killmatrix-self failures lint cross ci \
-        clean
+        test-extension-address count mutants simulate fuzz test-fuzz chaos soak test-all wheel \
+        bench bench-failures bench-celery demo-celery killmatrix killmatrix-self failures lint cross \
+        ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,8 +99,8 @@ celery-better: ## what both pools say, this one and Celery's own, and the table 
 	done
 	PYTHONPATH=tests/celery $(CELERY_VENV)/bin/python -m better
 
-test-hard: test-address test-thread test-crash test-wakeups mutants test-fuzz killmatrix-self \
-           test-extension-address test-chaos test-soak ## all that is meant to break the pool
+test-hard: test-address test-thread test-crash test-wakeups count mutants test-fuzz \
+           killmatrix-self test-extension-address test-chaos test-soak ## all that is meant to break the pool
 
 test-address: $(VENV)/tools ## C tests and simulation under ASan and UBSan
 	$(CMAKE) -B build/address -DPF_SANITIZE=address
@@ -153,6 +153,12 @@ chaos: $(VENV)/installed ## random signals to workers and zygotes under load: SE
 
 soak: $(VENV)/installed ## 100,000 recycles and 3 GiB there and back: RECYCLES= GIB=
 	$(BIN)/python tests/soak.py --recycles $(or $(RECYCLES),100000) --gib $(or $(GIB),3)
+
+count: $(VENV)/tools ## instructions per task, by callgrind, within 2 % of what is recorded: RECORD=1 TABLE=1
+	@command -v valgrind >/dev/null || { echo "missing: Debian package valgrind"; exit 1; }
+	$(CMAKE) -B build/c
+	$(BIN)/cmake --build build/c --parallel 2 --target harness
+	$(PYTHON) tests/c/count/count.py build/c/tests/c/harness $(if $(RECORD),--record) $(if $(TABLE),--table)
 
 mutants: check-host ## does the simulation notice a core that is wrong in one place?
 	$(PYTHON) tests/c/simulate/mutants.py
@@ -254,7 +260,7 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/mypy bench/failures
 	$(LINT)/mypy bench/celery
 	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
-	    tests/c/simulate/*.[ch] tests/fuzz/*.[ch] bench/failures/*.c
+	    tests/c/simulate/*.[ch] tests/c/count/*.c tests/fuzz/*.[ch] bench/failures/*.c
 	$(CMAKE) -B build/lint -DPF_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(LINT)/clang-tidy --quiet -p build/lint $(filter-out $(MACOS),$(wildcard csrc/*.c))
 
