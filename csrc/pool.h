@@ -178,6 +178,8 @@ void pf__child_misbehaved(pf_pool *pool, struct pf__child *child); /* it is kill
 int pf__child_revoke(struct pf__child *child, uint64_t seq);       /* 1: its call will not begin */
 void pf__child_look(pf_pool *pool, struct pf__child *child);
 void pf__child_drain(pf_pool *pool, struct pf__child *child);
+int pf__pool_has_news(const pf_pool *pool); /* some worker's segment is to be looked at */
+void pf__pool_drain(pf_pool *pool);         /* those of all that have any */
 void pf__child_drain_pipe(pf_pool *pool, struct pf__child *child, size_t budget);
 
 /* pool_zygotes.c */

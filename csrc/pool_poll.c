@@ -119,39 +119,18 @@ void pf__pool_advance(pf_pool *pool)
     fire_timers(pool);
     pf__zygotes_flush(pool);
     pf__pool_note_claims(pool);
-    for (uint32_t i = 0; i < pool->sup.seat_count; i++)
-        if (pool->sup.seats[i]->state != PF_SEAT_VACANT)
-            pf__child_drain(pool, (struct pf__child *)pool->sup.seats[i]);
+    pf__pool_drain(pool);
     pf__pool_publish(pool);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
-/* A call that is to be told of, and has begun. */
-static int start_waits(const struct pf__child *child)
-{
-    const struct pf__task *task = child->seat.held.last;
-    return task != NULL && task->tell && !task->told &&
-           atomic_load_explicit(&child->board.segment->page, memory_order_acquire) ==
-               pf__word(task->seq, 0, PF_RUNNING);
-}
-
 /* Claims are noted, for a start that is to be told of may be among them. What follows from them, or
  * from those that somebody noted who only wanted to know, is still to be carried out. */
 static int something_waits(pf_pool *pool)
 {
-    struct pf__supervisor *sup = &pool->sup;
     pf__pool_note_claims(pool);
-    if (pf__supervisor_has_orders(sup))
-        return 1;
-    for (uint32_t i = 0; i < sup->seat_count; i++) {
-        const struct pf__child *child = (const struct pf__child *)sup->seats[i];
-        /* Of one that is killed nothing is awaited but its end: its ring may hold nonsense. */
-        if (child->board.segment != NULL && !child->seat.killed &&
-            (pf__results_pending(&child->board) || start_waits(child)))
-            return 1;
-    }
-    return 0;
+    return pf__supervisor_has_orders(&pool->sup) || pf__pool_has_news(pool);
 }
 
 /* "Ring my bell from now on", then a look whether something came just before. */

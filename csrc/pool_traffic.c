@@ -245,6 +245,36 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child)
         }
 }
 
+/* ---- news of all of them ------------------------------------------------------------------- */
+
+int pf__pool_has_news(const pf_pool *pool)
+{
+    uint64_t news = 0;
+    for (uint32_t i = 0; i * 64 < pool->sup.seat_count; i++)
+        news |= atomic_load_explicit(&pool->ring.words->news[i], memory_order_relaxed);
+    return news != 0;
+}
+
+/* Whoever has any has said so; to look at all of them would cost each task more, the more workers
+ * there are. */
+void pf__pool_drain(pf_pool *pool)
+{
+    for (uint32_t i = 0; i * 64 < pool->sup.seat_count; i++) {
+        _Atomic uint64_t *news = &pool->ring.words->news[i];
+        if (atomic_load_explicit(news, memory_order_relaxed) == 0)
+            continue;
+        uint64_t bits = atomic_exchange(news, 0);
+        atomic_thread_fence(memory_order_seq_cst); /* what comes from now on is said anew */
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t slot = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (slot < pool->sup.seat_count && pool->seats[slot]->state != PF_SEAT_VACANT)
+                pf__child_drain(pool, (struct pf__child *)pool->seats[slot]);
+        }
+    }
+}
+
+/* ---- its page ------------------------------------------------------------------------------ */
+
 /* A call that is going on has begun, and not in the future. */
 static int is_sound(const pf_pool *pool, uint64_t page, int64_t started)
 {

@@ -19,7 +19,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words must be lock-free to be share
 
 #define PF_LINE 64
 
-enum { PF_SLEEPER_WORDS = (PF_MAX_WORKERS + 1) / 64 };
+enum { PF_WORKER_BITS = (PF_MAX_WORKERS + 1) / 64 }; /* words with a bit per worker */
 
 enum pf__body_flag {
     PF_BODY_TELL = 1,      /* announce the task when its call begins */
@@ -46,8 +46,9 @@ struct pf__slot {
     _Alignas(PF_LINE) _Atomic uint64_t word;
 };
 
-struct pf__ring_words {                                            /* written by all */
-    _Alignas(PF_LINE) _Atomic uint64_t sleepers[PF_SLEEPER_WORDS]; /* bit per worker: a hint */
+struct pf__ring_words {                                          /* written by all */
+    _Alignas(PF_LINE) _Atomic uint64_t sleepers[PF_WORKER_BITS]; /* a hint: it may be called */
+    _Alignas(PF_LINE) _Atomic uint64_t news[PF_WORKER_BITS]; /* its segment is to be looked at */
     struct pf__slot slot[];
 };
 

@@ -25,12 +25,24 @@ static int swap_page(pf_worker *worker, uint32_t from, uint32_t to)
                                           pf__word(worker->seq, 0, to));
 }
 
-/* Rings at most once per arming, so that a full pipe can never hold us up; and a bell that does
- * not fit beside queued bytes is not needed, for those bytes will wake the pool. */
+/* That there is something to see in our segment. The pool takes the bit away before it looks, so
+ * one that still stands says it, too: under load the line is not pulled from one to the other. */
+static void show_news(pf_worker *worker)
+{
+    _Atomic uint64_t *news = &worker->ring.words->news[worker->slot / 64];
+    uint64_t bit = (uint64_t)1 << worker->slot % 64;
+    atomic_thread_fence(memory_order_seq_cst);
+    if (!(atomic_load_explicit(news, memory_order_relaxed) & bit)) {
+        atomic_fetch_or_explicit(news, bit, memory_order_relaxed);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+}
+
+/* After the news. Rings at most once per arming, so that a full pipe can never hold us up; and a
+ * bell that does not fit beside queued bytes is not needed, for those bytes will wake the pool. */
 static void ring_if_armed(pf_worker *worker)
 {
     struct pf__segment *segment = worker->board.segment;
-    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&worker->ring.pool->armed, memory_order_relaxed) &&
         !atomic_load_explicit(&segment->rung, memory_order_relaxed)) {
         atomic_store_explicit(&segment->rung, 1, memory_order_relaxed);
@@ -135,13 +147,17 @@ static int read_frames(pf_worker *worker, pf_claim *claim)
     return found ? 1 : got;
 }
 
-/* By the clock of now, when the page says RUNNING: the pool, which looks later, will see it. */
-static int start_is_news(const pf_worker *worker)
+/* Its last one is news, too: there is a successor to be forked. By the clock of now, when the page
+ * says RUNNING and the news is out: the pool, which looks later, will see it. */
+static void tell_start(pf_worker *worker)
 {
-    if (!(worker->flags & PF_BODY_TELL))
-        return 0;
-    atomic_thread_fence(memory_order_seq_cst);
-    return pf__now() >= atomic_load_explicit(&worker->ring.pool->looks_at, memory_order_acquire);
+    int last = atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0;
+    if (!last && !(worker->flags & PF_BODY_TELL))
+        return;
+    show_news(worker);
+    if (last ||
+        pf__now() >= atomic_load_explicit(&worker->ring.pool->looks_at, memory_order_acquire))
+        ring_if_armed(worker);
 }
 
 /* 1: the call may begin; 0: it was cancelled while its body was being fetched. */
@@ -157,10 +173,7 @@ static int begin(pf_worker *worker)
         store_page(worker, 0, PF_IDLE);
         return 0;
     }
-    /* Its last one is news, too: there is a successor to be forked. */
-    if (start_is_news(worker) ||
-        atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
-        ring_if_armed(worker);
+    tell_start(worker);
     return 1;
 }
 
@@ -296,6 +309,7 @@ int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, siz
     worker->delivering = 0;
     worker->seq = 0;
     store_page(worker, 0, PF_IDLE);
+    show_news(worker);
     ring_if_armed(worker);
     return 0;
 }
@@ -306,6 +320,7 @@ int pf_worker_wait_space(pf_worker *worker)
     if (worker->delivering == 2)
         return pf__worker_wait_pipes(worker, 0);
     atomic_store_explicit(&segment->want_space, 1, memory_order_relaxed);
+    show_news(worker);
     ring_if_armed(worker); /* the pool may sleep on a ring that is full */
     uint64_t head = atomic_load_explicit(&segment->results_head, memory_order_acquire);
     int result = 0;

@@ -236,17 +236,19 @@ static void write_segment(pf_worker *worker)
     }
 }
 
-/* The words that all workers share; of those that are its own it may say that it sleeps. */
+/* The words that all workers share; of those that are its own it may say that it sleeps, or that
+ * there is something to see. */
 static void write_words(pf_worker *worker)
 {
     struct pf__ring_words *words = worker->ring.words;
     uint8_t byte = hostile_byte();
     if (!wild) {
-        atomic_fetch_or_explicit(&words->sleepers[0], 1, memory_order_relaxed);
+        atomic_fetch_or_explicit(byte % 2 ? &words->news[0] : &words->sleepers[0], 1,
+                                 memory_order_relaxed);
         return;
     }
     if (byte % 8 == 0) {
-        atomic_store(&words->sleepers[byte / 8 % 4], some_number());
+        atomic_store(&(byte < 128 ? words->sleepers : words->news)[byte / 8 % 4], some_number());
         return;
     }
     atomic_store(&words->slot[byte / 8 % SLOTS].word, some_word());

@@ -31,11 +31,6 @@ MUTANTS = {  # what is wrong then: file, old text, new text
         "int lied = child->pid != 0 && child->pid != pid;",
         "int lied = 0;",
     ),
-    "a ring full of nonsense keeps the pool busy until its worker is gone": (
-        "pool_poll.c",
-        "child->board.segment != NULL && !child->seat.killed &&",
-        "child->board.segment != NULL &&",
-    ),
     "a start of zero, or in the future, is believed": (
         "pool_traffic.c",
         "    if (!is_sound(pool, page, started)) {",

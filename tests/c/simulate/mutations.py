@@ -23,8 +23,8 @@ MUTANTS = [
     Mutant(
         "start-told-by-an-old-clock",
         "worker_tasks.c",
-        "    return pf__now() >= atomic_load",
-        "    return worker->started >= atomic_load",
+        "pf__now() >= atomic_load",
+        "worker->started >= atomic_load",
         "a start that the guest's look has just missed is not rung for",
     ),
     Mutant(
@@ -71,17 +71,38 @@ MUTANTS = [
     Mutant(
         "result-without-bell",
         "worker_tasks.c",
-        "store_page(worker, 0, PF_IDLE);\n    ring_if_armed(worker);",
-        "store_page(worker, 0, PF_IDLE);",
+        "store_page(worker, 0, PF_IDLE);\n    show_news(worker);\n    ring_if_armed(worker);",
+        "store_page(worker, 0, PF_IDLE);\n    show_news(worker);",
         "a result is put, and nobody is told",
+    ),
+    Mutant(
+        "result-is-no-news",
+        "worker_tasks.c",
+        "store_page(worker, 0, PF_IDLE);\n    show_news(worker);\n    ring_if_armed(worker);",
+        "store_page(worker, 0, PF_IDLE);\n    ring_if_armed(worker);",
+        "a result is put where the pool does not look",
+    ),
+    Mutant(
+        "start-is-no-news",
+        "worker_tasks.c",
+        "        return;\n    show_news(worker);\n    if (last ||",
+        "        return;\n    if (last ||",
+        "a call that is to be told of begins where the pool does not look",
+    ),
+    Mutant(
+        "news-taken-late",
+        "pool_traffic.c",
+        """                pf__child_drain(pool, (struct pf__child *)pool->seats[slot]);
+        }""",
+        """                pf__child_drain(pool, (struct pf__child *)pool->seats[slot]);
+        }
+        atomic_store(news, 0);""",
+        "what came while the pool looked is no news any more",
     ),
     Mutant(
         "start-without-bell",
         "worker_tasks.c",
-        """    if (start_is_news(worker) ||
-        atomic_load_explicit(&worker->board.segment->claims_left, memory_order_relaxed) == 0)
-        ring_if_armed(worker);
-""",
+        "    tell_start(worker);\n",
         "",
         "a call that is to be told of begins, and nobody is told",
     ),
@@ -175,11 +196,11 @@ MUTANTS = [
         "the pool does not look again between arming its bell and sleeping",
     ),
     Mutant(
-        "arm-misses-starts",
+        "arm-misses-news",
         "pool_poll.c",
-        "(pf__results_pending(&child->board) || start_waits(child))",
-        "(pf__results_pending(&child->board) || (0 && start_waits(child)))",
-        "... looks for results only",
+        "return pf__supervisor_has_orders(&pool->sup) || pf__pool_has_news(pool);",
+        "return pf__supervisor_has_orders(&pool->sup);",
+        "... looks for orders only",
     ),
     Mutant(
         "bury-undrained",
@@ -246,8 +267,8 @@ MUTANTS = [
     Mutant(
         "orders-left",
         "pool_poll.c",
-        "if (pf__supervisor_has_orders(sup))",
-        "if (sup->settled.first != NULL)",
+        "return pf__supervisor_has_orders(&pool->sup) || pf__pool_has_news(pool);",
+        "return pool->sup.settled.first != NULL || pf__pool_has_news(pool);",
         "what follows from claims that were noted on the way to sleep is not carried out",
     ),
     Mutant(
