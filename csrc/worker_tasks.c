@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NEAR = 2 }; /* sequences that are looked at one by one */
+
 static void store_page(pf_worker *worker, uint64_t seq, uint32_t state)
 {
     atomic_store_explicit(&worker->board.segment->page, pf__word(seq, 0, state),
@@ -61,17 +63,33 @@ int pf_worker_ready(pf_worker *worker)
 
 /* ---- claiming ------------------------------------------------------------------------------ */
 
-int pf__worker_take_ready(pf_worker *worker)
+static int is_claimed(const struct pf__ring *ring, uint64_t seq, uint64_t tail)
+{
+    if (seq >= tail)
+        return 0;
+    uint64_t word = atomic_load_explicit(pf__ring_word(ring, seq), memory_order_acquire);
+    uint32_t state = pf__word_state(word);
+    return pf__word_seq(word) == seq && (state == PF_CLAIMED || state == PF_TAKEN);
+}
+
+/* Tasks are claimed in their order, so nothing before a claimed one is READY. As many as there are
+ * workers may have been claimed since we were here, each word a line of another processor's: so
+ * beyond the next few it is by leaps, twice as far each time, and then half as far. */
+static uint64_t leap(const struct pf__ring *ring, uint64_t cursor, uint64_t tail)
+{
+    uint64_t step = 0;
+    for (; is_claimed(ring, cursor + step, tail); step = step * 2 + 1)
+        cursor += step + 1;
+    for (; step > 0; step /= 2)
+        if (is_claimed(ring, cursor + step / 2, tail))
+            cursor += step / 2 + 1;
+    return cursor;
+}
+
+static int take_before(pf_worker *worker, uint64_t end)
 {
     const struct pf__ring *ring = &worker->ring;
-    uint64_t tail = atomic_load_explicit(&ring->pool->tail, memory_order_acquire);
-    uint64_t head = atomic_load_explicit(&ring->pool->head, memory_order_relaxed);
-    uint64_t oldest = tail > ring->slots ? tail - ring->slots : 1;
-    if (worker->cursor < head)
-        worker->cursor = head;
-    if (worker->cursor < oldest)
-        worker->cursor = oldest;
-    for (; worker->cursor < tail; worker->cursor++) {
+    for (; worker->cursor < end; worker->cursor++) {
         _Atomic uint64_t *word = pf__ring_word(ring, worker->cursor);
         uint64_t ready = pf__word(worker->cursor, PF_NO_WORKER, PF_READY);
         /* Looked at first: a compare-and-swap would pull the line away from its present holder. */
@@ -85,6 +103,25 @@ int pf__worker_take_ready(pf_worker *worker)
         }
     }
     return 0;
+}
+
+int pf__worker_take_ready(pf_worker *worker)
+{
+    const struct pf__ring *ring = &worker->ring;
+    uint64_t tail = atomic_load_explicit(&ring->pool->tail, memory_order_acquire);
+    uint64_t head = atomic_load_explicit(&ring->pool->head, memory_order_relaxed);
+    uint64_t oldest = tail > ring->slots ? tail - ring->slots : 1;
+    if (head < oldest)
+        head = oldest;
+    if (worker->cursor < head)
+        worker->cursor = head;
+    if (take_before(worker, worker->cursor + NEAR < tail ? worker->cursor + NEAR : tail))
+        return 1;
+    worker->cursor = leap(ring, worker->cursor, tail);
+    if (take_before(worker, tail))
+        return 1;
+    worker->cursor = head; /* a wild write may have made us leap too far */
+    return take_before(worker, tail);
 }
 
 static int make_room(pf_worker *worker, size_t size)

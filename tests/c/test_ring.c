@@ -54,6 +54,40 @@ TEST(publish_claim_cancel_burn)
     pf__ring_close(&ring);
 }
 
+TEST(the_oldest_is_claimed_however_many_others_were)
+{
+    enum { TASKS = 60 };
+    CHECK_EQ(pf__ring_create(&ring, 64, 64), 0);
+    for (uint64_t seq = 1; seq <= TASKS; seq++)
+        pf__ring_publish(&ring, seq, seq, "task", 4, 0);
+    CHECK(pf__ring_cancel(&ring, 1) && pf__ring_cancel(&ring, 20) && pf__ring_cancel(&ring, 32));
+    for (uint64_t seq = 1; seq <= TASKS; seq++) {
+        if (seq == 1 || seq == 20 || seq == 32)
+            continue;
+        pf_worker *newborn = hand_made((uint32_t)seq % 4);
+        CHECK_EQ(pf__worker_take_ready(newborn), 1);
+        CHECK_EQ(newborn->seq, seq);
+    }
+    CHECK_EQ(pf__worker_take_ready(hand_made(0)), 0);
+    pf__ring_close(&ring);
+}
+
+TEST(a_wild_write_hides_no_task)
+{
+    uint64_t claimed = 0;
+    CHECK_EQ(pf__ring_create(&ring, 16, 64), 0);
+    for (uint64_t seq = 1; seq <= 10; seq++)
+        pf__ring_publish(&ring, seq, seq, "task", 4, 0);
+    pf_worker *a = hand_made(0), *b = hand_made(1);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        CHECK_EQ(pf__worker_take_ready(a), 1);
+    atomic_store(pf__ring_word(&ring, 7), pf__word(7, 2, PF_CLAIMED));
+    while (pf__worker_take_ready(b))
+        claimed |= (uint64_t)1 << b->seq;
+    CHECK_EQ(claimed, 1 << 4 | 1 << 5 | 1 << 6 | 1 << 8 | 1 << 9 | 1 << 10);
+    pf__ring_close(&ring);
+}
+
 /* The signal that ends a child which does that to a ring. */
 static int fate_of(struct pf__ring *its, void (*deed)(struct pf__ring *its))
 {
