@@ -154,7 +154,9 @@ static void watch(pf_pool *pool, struct pf__child *child, pid_t pid)
  * it says stands until then. */
 void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
 {
-    pid_t pid = child->board.segment != NULL ? atomic_load(&child->board.segment->pid) : 0;
+    if (child->pid != 0 || child->board.segment == NULL)
+        return;
+    pid_t pid = atomic_load(&child->board.segment->pid);
     if (pid > 0)
         watch(pool, child, pid);
 }

@@ -11,11 +11,9 @@
 
 /* ---- events -------------------------------------------------------------------------------- */
 
-/* For one more, or for a first few. */
-static int has_room(pf_pool *pool)
+/* For a first few, or for twice as many. */
+static int make_room(pf_pool *pool)
 {
-    if (pool->event_count < pool->event_room)
-        return 1;
     size_t room = pool->event_room != 0 ? pool->event_room * 2 : 64;
     pf_event *events = malloc(room * sizeof *events);
     if (events == NULL)
@@ -27,6 +25,11 @@ static int has_room(pf_pool *pool)
     pool->event_first = 0;
     pool->event_room = room;
     return 1;
+}
+
+static inline int has_room(pf_pool *pool)
+{
+    return pool->event_count < pool->event_room || make_room(pool);
 }
 
 /* Without memory it is lost, and what it carries. No task's end is: obey sees to that. */
