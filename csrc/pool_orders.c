@@ -101,11 +101,10 @@ static void show_history(const pf_pool *pool, pf_event *event)
         pf__history_copy(pf__history_of(&pool->history, event->slot), event->history);
 }
 
-/* What is known of the worker that held the task. */
+/* What else is known of the worker that held the task. */
 static void show_worker(pf_pool *pool, const struct pf__task *task, pf_event *event)
 {
     struct pf__child *child = (struct pf__child *)pool->seats[task->seat];
-    *event = pf__child_event(child, PF_EVENT_DONE);
     if (child->status_known)
         event->status = child->status;
     bool lost = task->verdict == PF_LOST, timed_out = task->verdict == PF_TIMED_OUT;
@@ -123,7 +122,10 @@ static void show_worker(pf_pool *pool, const struct pf__task *task, pf_event *ev
 static void give_settled(pf_pool *pool, struct pf__task *task)
 {
     struct pf__job *job = (struct pf__job *)task;
-    pf_event event = {.type = PF_EVENT_DONE, .status = -1};
+    pf_event event =
+        task->seat != PF_NO_WORKER
+            ? pf__child_event((struct pf__child *)pool->seats[task->seat], PF_EVENT_DONE)
+            : (pf_event){.type = PF_EVENT_DONE, .status = -1};
     if (task->seat != PF_NO_WORKER)
         show_worker(pool, task, &event);
     event.outcome = task->verdict;
