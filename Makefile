@@ -158,7 +158,9 @@ count: $(VENV)/tools ## instructions per task, by callgrind, within 2 % of what 
 	@command -v valgrind >/dev/null || { echo "missing: Debian package valgrind"; exit 1; }
 	$(CMAKE) -B build/c
 	$(BIN)/cmake --build build/c --parallel 2 --target harness
-	$(PYTHON) tests/c/count/count.py build/c/tests/c/harness $(if $(RECORD),--record) $(if $(TABLE),--table)
+	$(PYTHON) tests/c/count/count.py build/c/tests/c/harness \
+	    $(if $(RECORD),--record) $(if $(TABLE),--table)
+	$(if $(RECORD)$(TABLE),,$(PYTHON) tests/c/count/mutants.py build/c/libprefork_core.a)
 
 mutants: check-host ## does the simulation notice a core that is wrong in one place?
 	$(PYTHON) tests/c/simulate/mutants.py
