@@ -5,8 +5,9 @@
  *   harness       says what it was built by
  *
  * In each round QUEUED tasks are submitted and then done, BATCH of them between two polls. What is
- * counted are the three functions of the middle part. It is the real pool; but its zygote and its
- * workers are played by this process, each with mappings and pipes of its own.
+ * counted are the three functions of the first part. At the end it prints how many bytes of memory
+ * a queued task has beyond its body. It is the real pool; but its zygote and its workers are played
+ * by this process, each with mappings and pipes of its own.
  *
  *   busy     results have come before the application polls
  *   asleep   they come while it sleeps in its poll, and it is rung for
@@ -22,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gnu/libc-version.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +172,12 @@ static int say_what_was_built(void)
     return 0;
 }
 
+static size_t in_use(void)
+{
+    struct mallinfo2 memory = mallinfo2();
+    return memory.uordblks + memory.hblkhd;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 1)
@@ -182,8 +190,10 @@ int main(int argc, char **argv)
     is_guest = strcmp(argv[5], "guest") == 0;
     MUST(worker_count > 0 && worker_count <= MOST_WORKERS && batch > 0 && queued % batch == 0);
     start();
+    size_t most = 0, before = in_use();
     for (; rounds > 0; rounds--) {
         application_submits(queued);
+        most = in_use();
         for (unsigned long left = queued; left > 0; left -= batch) {
             if (sleeps)
                 done_in_sleep = batch;
@@ -194,7 +204,8 @@ int main(int argc, char **argv)
     }
     pf_pool_info info;
     MUST(pf_pool_describe(pool, &info) == 0);
-    printf("%llu\n", (unsigned long long)info.succeeded);
+    MUST(info.succeeded > 0 && info.succeeded == info.submitted);
+    printf("%.1f\n", (double)(most - before) / (double)queued - BODY);
     fflush(stdout);
     _exit(0); /* who kills this pool's workers and zygote kills us */
 }
