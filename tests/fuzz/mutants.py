@@ -22,7 +22,7 @@ NOT_SIMULATED = (
 )
 UNSEAMED = "history"  # it decides nothing: its accesses are no steps
 CC = [os.environ.get("CLANG", "clang"), "-std=c11", "-O1", "-g", "-w", "-iquote", MACHINE]
-SANITIZE = "-fsanitize=fuzzer-no-link,address,undefined"
+SANITIZE = ["-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all"]
 DEFINED = {"pool_children": ["-DSIM_RESULTS_SIZE=256"], "pool": ["-DSIM_RING_SIZE=16"]}
 
 MUTANTS = {  # what is wrong then: file, old text, new text
@@ -60,7 +60,7 @@ MUTANTS = {  # what is wrong then: file, old text, new text
 
 
 def compile_one(source, into, core=CORE):
-    command = [*CC, SANITIZE, "-D__SANITIZE_ADDRESS__", "-iquote", core]
+    command = [*CC, *SANITIZE, "-D__SANITIZE_ADDRESS__", "-iquote", core]
     if source.parent not in (MACHINE, HERE) and source.stem != UNSEAMED:
         command += ["-include", MACHINE / "seam.h", *DEFINED.get(source.stem, [])]
     subprocess.run([*command, "-c", source, "-o", into], check=True)
