@@ -39,7 +39,7 @@ def test_a_crash_brings_the_python_stack(pool, capfd, deed, number):
     assert (error.signal, error.exitcode) == (number, -number)
     assert error.signal_name == signal.Signals(number).name
     assert error.stack.startswith("Fatal Python error") and error.stack in str(error)
-    assert "run_call" not in error.stack and "Extension modules" not in error.stack
+    assert "_serve" not in error.stack and "Extension modules" not in error.stack
     if deed is read_nothing:
         assert error.stack.endswith("in read_nothing")
     assert capfd.readouterr().err == ""
@@ -186,8 +186,7 @@ def test_a_worker_that_the_kernel_kills_for_memory(tmp_path, small_group):
 @pytest.mark.parametrize(
     "ours",
     [
-        'codec.py", line 3 in run_call',
-        '_cffi_worker.py", line 3 in call',
+        '_cffi_worker.py", line 3 in _call',
         'worker.py", line 3 in _serve',
     ],
 )

@@ -120,13 +120,6 @@ class CoreWorker:
     def current(self) -> tuple[Callable[..., Any], Any, int, float, int] | None:
         """The call that is made now: its function, correlation id and task, when it began
         (monotonic seconds), and how often a worker was lost in it."""
-    def call(
-        self,
-        target: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
-        correlation_id: Any,
-    ) -> Any: ...
     def take_soft_limit(self) -> float | None:
         """The seconds that are up, 0 if none are, None if the task is interrupted."""
     def extend(self, seconds: float) -> None: ...
@@ -135,9 +128,9 @@ class CoreWorker:
     def ready(self) -> None: ...
     def failed(self, data: bytes) -> None: ...
     def serve_next(self) -> bool:
-        """Claims a call, makes it, and delivers its outcome. False: there is nothing more to do."""
-    def deliver(self, outcome: int, data: bytes) -> None:
-        """Raises SystemExit in a fork of the worker, which has nothing more to do."""
+        """Claims a call, makes it, and delivers its outcome. False: there is nothing more to do.
+        Raises SystemExit in a fork of the worker, which has nothing more to do, and what a signal
+        handler raises outside of the call."""
 
 def call_once(
     called: dict[str, Any], name: str, function: Callable[..., object], *args: object

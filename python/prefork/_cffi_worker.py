@@ -52,7 +52,7 @@ class CoreWorker:
     # From pf_worker_call_begins until the destructor has called pf_worker_call_ends no line of
     # Python runs but the target's, and that of a handler that was due before it: only in there may
     # a signal handler of ours raise, and it asks take_soft_limit.
-    def call(
+    def _call(
         self,
         target: Callable[..., Any],
         args: tuple[Any, ...],
@@ -110,8 +110,8 @@ class CoreWorker:
                     return False
                 raise failed(error)
             self._wait(lib.pf_worker_wait)
-        outcome = codec.run_call(self._body, self.call, self._pid)
-        self.deliver(*outcome)
+        outcome = codec.run_call(self._body, self._call, self._pid)
+        self._deliver(*outcome)
         return True
 
     def _body(self) -> bytes:
@@ -140,7 +140,7 @@ class CoreWorker:
         if result < 0 and error != errno.EINTR:
             raise failed(error)
 
-    def deliver(self, outcome: int, data: bytes) -> None:
+    def _deliver(self, outcome: int, data: bytes) -> None:
         self._current = None
         place = ffi.from_buffer(data)  # which must stay where it is
         try:

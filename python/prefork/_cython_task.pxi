@@ -36,10 +36,13 @@ cdef class TaskState:
             self._result = PyMarshal_ReadObjectFromString(data, len(data))
             self._data = None
             return True
+        failure = None
         try:
             result = loads(data)
         except BaseException as error:
-            self._unpack(error)
+            failure = error
+        if failure is not None: # outside, that none has another for its context
+            self._unpack(failure)
             return self._exception is None
         if self._data is not None: # else somebody else was sooner
             self._result = result

@@ -50,7 +50,7 @@ cdef class CoreWorker:
         return (self.target, self.correlation_id, self.claim.id, self.claim.started * 1e-9,
                 self.claim.lost)
 
-    def call(self, target, args, kwargs, correlation_id):
+    cdef object call(self, target, args, kwargs, correlation_id):
         self.target = target
         self.correlation_id = correlation_id
         # Between these two no line of Python runs but the target's: only in there may a signal
@@ -93,7 +93,8 @@ cdef class CoreWorker:
                 return False
             check_own(result)
             self.wait(pf.pf_worker_wait)
-        self.deliver(*self.answer())
+        outcome, data = self.answer()
+        self.deliver(outcome, data)
         return True
 
     cdef tuple answer(self):
@@ -110,8 +111,9 @@ cdef class CoreWorker:
                     target = find(reference)
                 result = self.call(target, args, None, None)
             else:
-                call = codec.decode_call(PyBytes_FromStringAndSize(body, size))
-                result = self.call(*call)
+                target, args, kwargs, correlation_id = codec.decode_call(
+                    PyBytes_FromStringAndSize(body, size))
+                result = self.call(target, args, kwargs, correlation_id)
         except BaseException as error:
             return codec.outcome_of(error, self.pid)
         data = dump(result) if type(result) in TYPES else None
@@ -134,7 +136,7 @@ cdef class CoreWorker:
         PyErr_CheckSignals()
         return 0
 
-    def deliver(self, uint32_t outcome, bytes data not None):
+    cdef int deliver(self, uint32_t outcome, bytes data) except -1:
         cdef const char *at = data
         cdef size_t size = len(data)
         self.target = None

@@ -288,10 +288,9 @@ def last_lines(written: bytes) -> str:
     return written.lstrip(b"\0").decode(errors="replace").rstrip()
 
 
-#: The frame next to a task's own: which of them, depends on the binding and on the call.
+#: The frame next to a task's own, in one binding and in the other.
 _CALL = re.compile(
-    r'/prefork/(_cffi_worker\.py", line \d+ in call|codec\.py", line \d+ in run_call'
-    r'|worker\.py", line \d+ in _serve)$'
+    r'/prefork/(_cffi_worker\.py", line \d+ in _call|worker\.py", line \d+ in _serve)$'
 )
 
 

@@ -2,11 +2,11 @@
 
 One task, as a walk through the layers:
 
-    TaskPool.apply_async   pickles the call                        (codec.encode_call)
-    CorePool.submit        hands the bytes to the core             (_cython.pyx, or _cffi.py)
-    pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool.c)
-    pf_worker_claim        a worker claims it                      (csrc/worker_tasks.c)
-    worker._serve          makes the call                          (worker.py, codec.run_call)
+    TaskPool.apply_async   with options: encodes the call          (codec.encode_call, plain.py)
+    CorePool.submit_call   without any; `submit`: of bytes         (_cython_pool.pxi, _cffi.py)
+    pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool_tasks.c)
+    CoreWorker.serve_next  a worker's turn, from worker._serve     (_cython_worker.pxi, …)
+    pf_worker_claim        it claims the task, makes the call      (csrc/worker_tasks.c)
     pf_worker_deliver      result ring                             (csrc/worker_tasks.c)
     pf_pool_poll           supervisor: settled; an event           (csrc/pool.c, pool_orders.c)
     Delivery.apply         resolves the Task                       (delivery.py)
