@@ -17,7 +17,7 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help check-host demo test test-c test-python test-hard test-address test-thread test-crash \
+.PHONY: help check-host demo test test-c test-python test-python-cffi test-hard test-address test-thread test-crash \
         test-celery test-celery-matrix celery-better test-wakeups test-chaos test-soak \
         test-extension-address count mutants simulate fuzz test-fuzz chaos soak test-all wheel \
         bench bench-failures bench-celery demo-celery killmatrix killmatrix-self failures lint cross \
@@ -61,6 +61,9 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3 PREFORK_CORE=cffi
 	$(BIN)/python -m pytest tests
+
+test-python-cffi: $(VENV)/installed ## the same over the binding by cffi
+	PREFORK_CORE=cffi $(BIN)/python -m pytest tests
 
 # A venv for each release of Celery.
 CELERY ?= 5.7
@@ -282,8 +285,8 @@ cross: $(VENV)/tools .venv-lint/installed .venv-cross/installed ## compile the c
 	    -nostdinc -isystem $(ZIG)/lib/include -isystem $(ZIG)/lib/libc/include/any-darwin-any
 
 ci: ## what CI runs
-	$(MAKE) test
-	$(MAKE) test-python PREFORK_CORE=cffi
+	$(MAKE) --jobs=2 test-c $(VENV)/installed
+	$(MAKE) --jobs=2 --output-sync=target test-python test-python-cffi
 	$(MAKE) test-celery
 	$(MAKE) test-hard
 	$(MAKE) lint

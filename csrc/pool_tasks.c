@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RETRIES = 60000, CALL_INTERVAL = 100000 /* ns */ };
+enum { MOST_RETRIES = 60000, CALL_INTERVAL = 200000 /* ns */ };
 
 /* Whether it has any limit. */
 static int set_options(struct pf__task *task, const pf_task_options *options)

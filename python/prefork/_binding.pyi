@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from .delivery import Delivery
-from .pool import TaskPool
+from .submitting import Submitting
 from .task import Task
 
 Notes = tuple[int, float, int, list[tuple[int, float, int]]]
@@ -27,7 +27,7 @@ STACKS_SIGNAL: int
 class TaskState:
     """What every task has; the rest of it is in task.py."""
 
-    _pool: TaskPool
+    _pool: Submitting
     _name: str
     _correlation_id: str | None
     _limit: float | None
@@ -40,7 +40,7 @@ class TaskState:
     _number: int  # the core's
     _accepted_by: int  # the worker's pid
     def __init__(
-        self, pool: TaskPool, name: str, correlation_id: str | None, limit: float | None = None
+        self, pool: Submitting, name: str, correlation_id: str | None, limit: float | None = None
     ) -> None: ...
     def has_value(self) -> bool:
         """Whether it has ended with one that is in _result; a plain one is unpickled now."""
@@ -76,7 +76,7 @@ class CorePool:
     def submit_call(
         self,
         kind: type[Task[Any]],
-        pool: TaskPool,
+        pool: Submitting,
         delivery: Delivery,
         target: Callable[..., Any],
         args: tuple[Any, ...],

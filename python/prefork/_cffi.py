@@ -25,7 +25,7 @@ from ._cffi_worker import CoreWorker, run_zygote
 if TYPE_CHECKING:
     from ._binding import Event, Notes
     from .delivery import Delivery
-    from .pool import TaskPool
+    from .submitting import Submitting
     from .task import Task
 
 __all__ = [
@@ -174,7 +174,7 @@ class CorePool:
     def submit_call(
         self,
         kind: type[Task[Any]],
-        pool: TaskPool,
+        pool: Submitting,
         delivery: Delivery,
         target: Callable[..., Any],
         args: tuple[Any, ...],

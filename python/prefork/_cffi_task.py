@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import plain
 
 if TYPE_CHECKING:
-    from .pool import TaskPool
+    from .submitting import Submitting
 
 
 class TaskState:
@@ -18,7 +18,7 @@ class TaskState:
     )  # fmt: skip
 
     def __init__(
-        self, pool: TaskPool, name: str, correlation_id: str | None, limit: float | None = None
+        self, pool: Submitting, name: str, correlation_id: str | None, limit: float | None = None
     ) -> None:
         self._pool = pool
         self._name = name

@@ -16,7 +16,7 @@ from posix.unistd cimport _exit, fork, getpid
 cimport prefork._prefork as pf
 
 from concurrent.futures._base import FINISHED, PENDING
-from pickle import loads
+from pickle import HIGHEST_PROTOCOL as PROTOCOL, dumps, loads
 from types import FunctionType
 
 from . import plain

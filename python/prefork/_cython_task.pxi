@@ -8,7 +8,9 @@ cdef bint RESULTS[256]
 for byte in range(256):
     RESULTS[byte] = byte in plain.RESULTS
 cdef dict references = plain.references
+cdef dict known = plain.known
 cdef object new_reference = plain.reference_to
+cdef object find = plain.find
 
 
 cdef class TaskState:
@@ -52,16 +54,41 @@ cdef class TaskState:
 
 # As codec.encode_call.
 cdef bytes encode_call(target, tuple args, kwargs):
-    if type(target) is not FunctionType or kwargs:
+    if type(target) is not FunctionType:
         return codec.encode_call(target, args, kwargs)
-    for each in args:
-        if type(each) not in TYPES:
-            return codec.encode_call(target, args, kwargs)
     reference = references.get(target)
     if reference is None:
         reference = new_reference(target)
-    data = dump((reference, args))
-    return codec.encode_call(target, args, kwargs) if data is None else data
+    cdef bytes data = None
+    if not kwargs and is_plain(args):
+        data = dump((reference, args))
+    return dumps((reference, args, kwargs, None), PROTOCOL) if data is None else data
+
+
+cdef bint is_plain(tuple args) except -1:
+    for each in args:
+        if type(each) not in TYPES:
+            return False
+    return True
+
+
+# As codec.decode_call.
+cdef tuple decode_call(const char *body, size_t size):
+    if <unsigned char>body[0] == CALL:
+        reference, args = PyMarshal_ReadObjectFromString(body, size)
+        return function_of(reference), args, None, None
+    try:
+        target, args, kwargs, correlation_id = loads(PyBytes_FromStringAndSize(body, size))
+    except (AttributeError, ModuleNotFoundError) as error:
+        raise plain.cannot_find(error) from error
+    if type(target) is bytes:
+        target = function_of(target)
+    return target, args, kwargs, correlation_id
+
+
+cdef object function_of(bytes reference):
+    found = known.get(reference)
+    return find(reference) if found is None else found
 
 
 cdef bytes dump(what):

@@ -17,10 +17,6 @@ cdef int check_own(int result) except -1:
     return check(result)
 
 
-cdef dict known = plain.known
-cdef object find = plain.find
-
-
 cdef class CoreWorker:
     cdef pf.pf_worker *worker
     cdef int pid
@@ -104,16 +100,8 @@ cdef class CoreWorker:
         try:
             if body == NULL:
                 raise MemoryError(f"there is no room for {size} bytes of arguments")
-            if <unsigned char>body[0] == CALL:
-                reference, args = PyMarshal_ReadObjectFromString(body, size)
-                target = known.get(reference)
-                if target is None:
-                    target = find(reference)
-                result = self.call(target, args, None, None)
-            else:
-                target, args, kwargs, correlation_id = codec.decode_call(
-                    PyBytes_FromStringAndSize(body, size))
-                result = self.call(target, args, kwargs, correlation_id)
+            target, args, kwargs, correlation_id = decode_call(body, size)
+            result = self.call(target, args, kwargs, correlation_id)
         except BaseException as error:
             return codec.outcome_of(error, self.pid)
         data = dump(result) if type(result) in TYPES else None

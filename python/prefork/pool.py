@@ -15,14 +15,12 @@ One task, as a walk through the layers:
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable, Sequence
 from logging import Logger
 from typing import Any, NoReturn, TypeVar
 
 from . import boot, codec
-from .ending import Ending
-from .errors import PoolClosed, SoftTimeLimitExceeded
+from .errors import SoftTimeLimitExceeded
 from .facts import Worker, info_of, stats_of, workers_of
 from .logs import pool_logger
 from .machine import usable_cpus
@@ -41,6 +39,7 @@ from .options import (
     not_callable,
     unknown_option,
 )
+from .submitting import Submitting
 from .task import Task
 from .worker import SoftTimeoutError, WorkerSetup
 
@@ -48,7 +47,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class TaskPool(Ending):
+class TaskPool(Submitting):
     """A pool of worker processes, forked from a zygote, that survives the loss of any of them.
 
     Parameters: `limit` (int): how many workers; None: what the container allows; 0: none, tasks
@@ -181,7 +180,6 @@ class TaskPool(Ending):
         target: Callable[..., R],
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
-        *,
         callback: Callable[[R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
         accept_callback: Callable[[int, float], object] | None = None,
@@ -195,9 +193,10 @@ class TaskPool(Ending):
         correlation_id: str | None = None,
         waitforslot: bool | None = None,
     ) -> Task[R]:
-        """Submit a task. Raises what pickling its arguments raises, PoolClosed, InitializerError,
-        and ValueError or TypeError for an option that cannot be. Where a signal handler raises, as
-        for Ctrl-C, the task may have been submitted, and then runs though nobody has it in hand.
+        """Submit a task; the first parameters stand where `multiprocessing.Pool` has them. Raises
+        what pickling its arguments raises, PoolClosed, InitializerError, and ValueError or
+        TypeError for an option that cannot be. Where a signal handler raises, as for Ctrl-C, the
+        task may have been submitted, and then runs though nobody has it in hand.
 
         `timeout` and `soft_timeout` are the task's own limits, in place of the pool's.
         `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.
@@ -255,83 +254,6 @@ class TaskPool(Ending):
         body = codec.encode_call(target, tuple(args), kwargs, correlation_id)
         self._send(task, body, waitforslot)
         return task
-
-    def _adds_nothing(self) -> bool:
-        """Whether a call for which nothing is asked is just a call, in this pool."""
-        return (
-            not self.putlocks
-            and self._timeout is None
-            and self._soft_timeout is None
-            and self._semaphore_is_ours
-            and not self.callbacks_propagate
-        )
-
-    def _submit_call(
-        self, target: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any] | None
-    ) -> Task[R]:
-        """All that there is to do for such a one, in one step."""
-        delivery = self._delivery
-        task = self._core.submit_call(Task, self, delivery, target, args, kwargs)
-        if task is None:
-            raise self._refusal()
-        if delivery.events or not delivery.health.is_well:
-            self._look_after_submit()
-        return task
-
-    def _send(self, task: Task[Any], body: bytes, waitforslot: bool | None) -> None:
-        """Submit a task that is ready for it, when it has its slot."""
-        took = False
-        try:
-            if self.putlocks:
-                took = self._take_slot(task, waitforslot is not False)
-            if not self._semaphore_is_ours:
-                task._holds_foreign = True
-            self._submit(task, body)
-        except BaseException:
-            if not task._number:  # else it runs, and nobody has it in hand
-                self._give_slot_back(task, took)
-            raise
-
-    def _submit(self, task: Task[Any], body: bytes) -> None:
-        """Hand a new task to the core."""
-        tell = task._accept_callback is not None
-        calls_back = tell or bool(task._timeout_callback) or task._wants_callbacks()
-        if calls_back or task._holds_foreign or task._completed is not None:
-            task._is_plain = False
-        delivery = self._delivery
-        try:
-            self._core.submit(
-                task,
-                delivery,
-                body,
-                tell,
-                task._soft_limit or 0.0,
-                task._limit or 0.0,
-                task._queue_limit or 0.0,
-                task._retries,
-            )
-        except OSError as error:
-            if error.errno not in (errno.ESHUTDOWN, errno.ECHILD):
-                raise
-            raise self._refusal() from None
-        if delivery.events or not delivery.health.is_well:
-            self._look_after_submit()
-        if calls_back and not self._guest:
-            self._serve_others()
-
-    def _refusal(self) -> PoolClosed:
-        self._check_own()
-        return PoolClosed(f"{self!r} takes no more tasks")
-
-    def _look_after_submit(self) -> None:
-        delivery = self._delivery
-        if delivery.events:  # its end has come already, in another thread
-            self._look()
-            if self._finished:  # there the pool has ended, too
-                delivery.apply()
-                self._run_callbacks()
-        if not delivery.health.is_well:  # since we have looked
-            self._fail_waiting()
 
     def map(
         self,

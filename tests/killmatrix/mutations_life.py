@@ -37,7 +37,7 @@ MUTANTS = [
     ),
     Mutant(
         "soft-limits-are-forgotten",
-        "pool.py",
+        "submitting.py",
         "task._soft_limit or 0.0,",
         "0.0,",
         "soft limits never come",
@@ -45,7 +45,7 @@ MUTANTS = [
     ),
     Mutant(
         "queue-limits-are-forgotten",
-        "pool.py",
+        "submitting.py",
         "task._queue_limit or 0.0,",
         "0.0,",
         "a task waits for a worker as long as it takes",
@@ -69,7 +69,7 @@ MUTANTS = [
     ),
     Mutant(
         "retries-are-forgotten",
-        "pool.py",
+        "submitting.py",
         "                task._retries,\n",
         "                0,\n",
         "a lost task is not called again",
