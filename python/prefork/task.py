@@ -241,10 +241,10 @@ class Task(TaskState, concurrent.futures.Future[T]):
                 self._state = end
             else:
                 self._tell_all(condition, end)
-        if self._completed is not None:
-            completed, self._completed = self._completed, None
-            if completed is not None:
-                completed.append(self)
+        completed = self._completed
+        if completed is not None:  # first: told twice is told, and never told is waited for
+            completed.append(self)
+            self._completed = None
 
     def _tell_all(self, condition: threading.Condition, end: str) -> None:
         try:
