@@ -228,7 +228,7 @@ class InterruptedInput:
         return self.given - 1
 
 
-@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
 @pytest.mark.parametrize("name", ["imap", "imap_unordered"])
 def test_ctrl_c_in_the_input_of_a_map_loses_neither_inputs_nor_results(pool, name, chunksize):
     results = getattr(pool(1), name)(square, InterruptedInput(200), chunksize)

@@ -66,7 +66,7 @@ def breaks_after(count):
 
 
 @pytest.mark.parametrize("count", [0, 3, 100])
-@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("chunksize", [None, 1, 2])
 def test_what_the_input_raises_comes_after_the_results_before_it(pool, count, chunksize):
     results = pool(1).imap(square, breaks_after(count), chunksize)
     assert [next(results) for _ in range(count)] == [i * i for i in range(count)]
@@ -83,7 +83,7 @@ def test_map_raises_what_the_input_raises(pool):
     assert one.map(square, range(5)) == [0, 1, 4, 9, 16]
 
 
-@pytest.mark.parametrize("chunksize", [1, 3, 8])
+@pytest.mark.parametrize("chunksize", [None, 1, 3, 8])
 @pytest.mark.parametrize("name", ["imap", "imap_unordered"])
 def test_an_item_that_cannot_be_pickled_fails_alone(pool, name, chunksize):
     items = [0, 1, 2, threading.Lock(), 4, threading.Lock(), 6, 7]
@@ -96,7 +96,7 @@ def test_an_item_that_cannot_be_pickled_fails_alone(pool, name, chunksize):
     assert (sorted(results), len(seen)) == ([0, 1, 2, 4, 6, 7], 8)
 
 
-@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
 @pytest.mark.parametrize("name", ["imap", "imap_unordered"])
 def test_of_items_that_cannot_be_pickled_no_more_are_pulled_than_of_others(pool, name, chunksize):
     one = pool(1)
@@ -110,13 +110,13 @@ def test_of_items_that_cannot_be_pickled_no_more_are_pulled_than_of_others(pool,
 
     results = getattr(one, name)(copy.copy, source(), chunksize)
     for taken in range(100):
-        assert pulled <= taken + 64 * chunksize
+        assert pulled <= taken + 64 * (chunksize or 1)
         with pytest.raises(TypeError, match="cannot pickle"):
             next(results)
     assert one.stats["tasks_submitted"] == 0
 
 
-@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("chunksize", [None, 1, 2])
 def test_what_the_input_raises_after_an_item_that_cannot_be_pickled_ends_it(pool, chunksize):
     def source():
         yield from (1, threading.Lock(), 3)
@@ -126,7 +126,7 @@ def test_what_the_input_raises_after_an_item_that_cannot_be_pickled_ends_it(pool
     assert [type(one) for one in seen] == [int, TypeError, int, Broken]
 
 
-@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
 def test_a_function_that_cannot_be_pickled_ends_the_input(pool, chunksize):
     (error,) = outcomes(pool(1).imap(lambda x: x, range(9), chunksize))
     assert "pickle" in str(error)
@@ -138,7 +138,7 @@ def stop_on_three(x, y=0):
     return x
 
 
-@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("chunksize", [None, 1, 2])
 @pytest.mark.parametrize("name", ["imap", "imap_unordered"])
 def test_stopiteration_of_a_call_is_no_end_of_the_results(pool, name, chunksize):
     seen = outcomes(getattr(pool(2), name)(stop_on_three, range(6), chunksize))
@@ -150,7 +150,7 @@ def test_stopiteration_of_a_call_is_no_end_of_the_results(pool, name, chunksize)
     assert sorted(seen) == [0, 1, 2, 4, 5]
 
 
-@pytest.mark.parametrize("chunksize", [1, 2])
+@pytest.mark.parametrize("chunksize", [None, 1, 2])
 def test_stopiteration_of_a_call_does_not_shorten_a_map(pool, chunksize):
     one = pool(2)
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
@@ -212,7 +212,7 @@ def raise_on_three(x, how):
     return [x, {"square": x * x}]
 
 
-@pytest.mark.parametrize("chunksize", [1, 6])
+@pytest.mark.parametrize("chunksize", [None, 1, 6])
 @pytest.mark.parametrize("how", [KeyError, SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize(
     ("target", "what"),
@@ -256,7 +256,7 @@ def interrupt_on_one(x):
     return Interrupts() if x == 1 else x
 
 
-@pytest.mark.parametrize("chunksize", [1, 3])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
 def test_ctrl_c_while_an_item_is_unpickled_is_the_programs(pool, chunksize):
     pressed.clear()
     results = pool(1).imap(interrupt_on_one, range(3), chunksize)

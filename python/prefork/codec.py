@@ -33,10 +33,6 @@ TRIES = 3  # at unpickling, before what was raised is held to be the data's own 
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
-class Outcomes(list[Outcome]):
-    """Those of a chunk's items. One that cannot be brought over does not spoil the others."""
-
-
 class Late:
     """A result that is pickled in its own way, and after its call: a soft limit is no concern any
     more then."""
@@ -131,8 +127,6 @@ def encode_result(result: Any) -> tuple[int, bytes]:
     data = plain.encode_result(result)
     if data is not None:
         return OK, data
-    if type(result) is Outcomes:
-        return _encode_outcomes(result)
     try:
         if isinstance(result, Late):
             return OK, result.encode()
@@ -143,17 +137,18 @@ def encode_result(result: Any) -> tuple[int, bytes]:
         return ERROR, encode_exception(explained)
 
 
-def _encode_outcomes(outcomes: Outcomes) -> tuple[int, bytes]:
-    """Together, which is cheap, if they are plain data; else each by itself."""
+def encode_plain(found: Any) -> bytes | None:
+    """None if it is not plain data, all of it: such as unpickles wherever it comes."""
     together = io.BytesIO()
     try:
-        _OfPlainData(together, _PROTOCOL).dump(list(outcomes))
-        return OK, together.getvalue()
+        _OfPlainData(together, _PROTOCOL).dump(found)
+        return together.getvalue()
     except BaseException:  # as of a result
-        return encode_result([_by_itself(*outcome) for outcome in outcomes])
+        return None
 
 
-def _by_itself(kind: int, value: Any) -> Outcome:
+def by_itself(kind: int, value: Any) -> Outcome:
+    """An item's outcome, that fails alone if it cannot be brought over."""
     if kind == ERROR:
         return kind, value
     status, data = encode_result(value)

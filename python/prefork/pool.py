@@ -25,6 +25,7 @@ from .facts import Worker, info_of, stats_of, workers_of
 from .logs import pool_logger
 from .machine import usable_cpus
 from .maps import MapIterator
+from .measured import map_over
 from .options import (
     Recycling,
     check_bool,
@@ -259,49 +260,54 @@ class TaskPool(Submitting):
         self,
         func: Callable[[T], R],
         iterable: Iterable[T],
-        chunksize: int = 1,
+        chunksize: int | None = None,
         *,
         timeout: float | None = None,
     ) -> list[R]:
-        """`[func(x) for x in iterable]`, in workers; each task may run `timeout` seconds. Raises
-        what the first call that failed has raised."""
-        return list(self.imap(func, iterable, chunksize, timeout=timeout))
+        """`[func(x) for x in iterable]`, in workers; see `imap`. Raises what the first call that
+        failed has raised."""
+        return map_over(self, func, iterable, chunksize, True, False, timeout).collect()
 
     def starmap(
         self,
         func: Callable[..., R],
         iterable: Iterable[Iterable[Any]],
-        chunksize: int = 1,
+        chunksize: int | None = None,
         *,
         timeout: float | None = None,
     ) -> list[R]:
-        """`[func(*x) for x in iterable]`, in workers; each task may run `timeout` seconds."""
-        return list(MapIterator(self, func, iterable, chunksize, True, True, timeout))
+        """`[func(*x) for x in iterable]`, in workers; see `imap`."""
+        return map_over(self, func, iterable, chunksize, True, True, timeout).collect()
 
     def imap(
         self,
         func: Callable[[T], R],
         iterable: Iterable[T],
-        chunksize: int = 1,
+        chunksize: int | None = None,
         *,
         timeout: float | None = None,
     ) -> MapIterator[R]:
         """An iterator over `func(x)` in the order of the input, which is pulled as results are
-        taken. `chunksize` items make one task, of which each has its own result or error (but for
-        the loss of its worker, which they share). An item that cannot be pickled has that for its
-        error."""
-        return MapIterator(self, func, iterable, chunksize, True, False, timeout)
+        taken. Each item has its own result or error; one that cannot be pickled has that.
+
+        `chunksize` (int): so many items make one task, which may run `timeout` seconds. None: as
+        many as make about a millisecond, by the cost of those before them, so one if that is long;
+        after 5 ms of a batch no further item of it is begun, the rest goes to whoever is free. If
+        it loses its worker, all its items are lost. Each item is a task, with its own limits, where
+        there is a `timeout`, here or the pool's, a `soft_timeout` or `maxtasksperchild`. With None
+        at most 16 items, or four batches, are pulled ahead for each worker."""
+        return map_over(self, func, iterable, chunksize, True, False, timeout)
 
     def imap_unordered(
         self,
         func: Callable[[T], R],
         iterable: Iterable[T],
-        chunksize: int = 1,
+        chunksize: int | None = None,
         *,
         timeout: float | None = None,
     ) -> MapIterator[R]:
         """As `imap`, in the order in which tasks end."""
-        return MapIterator(self, func, iterable, chunksize, False, False, timeout)
+        return map_over(self, func, iterable, chunksize, False, False, timeout)
 
     # ---- facts -------------------------------------------------------------------------------
 

@@ -1,0 +1,115 @@
+"""A batch, in the worker: items of a map whose costs are measured, and the time they may take.
+
+A batch begins no further item once its time is up. It says how many calls it has made and what they
+took; what is left goes back to the application, which sends it again: no item is called twice.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+from . import codec
+
+#: Items between two looks at the clock, at most: one for each 128 of a batch. More in a batch means
+#: that each is quicker than that look is dear.
+STRIDE = 8
+
+#: Seconds that the calls took; results, None for each that is odd; the odd ones by their places.
+Found = tuple[float, list[Any], "dict[int, codec.Outcome] | None"]
+
+_present: list[Any] = []  # the items that are left of the batch that runs in this process
+
+
+def _forget() -> None:
+    """In a fork of the worker, which may come back from its item: the others are not its own."""
+    _present.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+class Batch:
+    """What a worker calls: `target` for each item, `target(*item)` with `star`. It goes by the name
+    of `target`."""
+
+    def __init__(self, target: Callable[..., Any], star: bool) -> None:
+        self.target = target
+        self.star = star
+        self.__qualname__ = codec.name_of(target)
+
+    def __call__(self, items: list[Any], seconds: float) -> Measured:
+        """Calls for the first of the items, at least one, until `seconds` are up."""
+        global _present
+        _present, worker = items, os.getpid()
+        results: list[Any] = []
+        odd: dict[int, codec.Outcome] = {}
+        began = time.monotonic()
+        count = len(items)
+        stride = max(1, min(STRIDE, count // 128))
+        run = self._run_starred if self.star else self._run
+        while True:
+            try:
+                run(islice(items, len(results), None), results, stride, began + seconds)
+                break
+            except BaseException as error:
+                if os.getpid() != worker:
+                    raise
+                if len(results) == count:  # a signal handler's, after the last one
+                    results.pop()
+                odd[len(results)] = codec.ERROR, codec.encode_exception(error)
+                results.append(None)
+                if time.monotonic() > began + seconds:
+                    break
+        _present = []
+        return Measured(time.monotonic() - began, results, odd or None)
+
+    def _run(self, items: Iterable[Any], results: list[Any], stride: int, until: float) -> None:
+        target, append, clock = self.target, results.append, time.monotonic
+        before = -1
+        while before < len(results):
+            before = len(results)
+            for item in islice(items, stride):
+                append(target(item))
+            if clock() > until:
+                return
+
+    def _run_starred(
+        self, items: Iterable[Any], results: list[Any], stride: int, until: float
+    ) -> None:
+        target, append, clock = self.target, results.append, time.monotonic
+        before = -1
+        while before < len(results):
+            before = len(results)
+            for item in islice(items, stride):
+                append(target(*item))
+            if clock() > until:
+                return
+
+
+class Measured(codec.Late):
+    """What has become of a batch. What cannot be brought over does not spoil the others."""
+
+    def __init__(
+        self, seconds: float, results: list[Any], odd: dict[int, codec.Outcome] | None
+    ) -> None:
+        self.seconds = seconds
+        self.results = results
+        self.odd = odd
+
+    def encode(self) -> bytes:
+        """Together, which is cheap, if they are plain data; else each by itself."""
+        data = codec.encode_plain((self.seconds, self.results, self.odd))
+        if data is not None:
+            return data
+        odd = self.odd or {}
+        for place, result in enumerate(self.results):
+            if place not in odd:
+                odd[place] = codec.by_itself(codec.OK, result)
+        found: Found = self.seconds, [None] * len(self.results), odd
+        whole = codec.encode_plain(found)
+        assert whole is not None  # of numbers and bytes
+        return whole

@@ -1,0 +1,215 @@
+"""Maps in chunks of which the caller has said how large they are; of a single item, too."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures._base import FINISHED
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import codec
+from .batch import Batch
+from .errors import TimeoutError
+from .maps import AHEAD, MapIterator
+from .options import checked_chunksize
+from .parts import Part
+from .task import Task, remaining
+
+if TYPE_CHECKING:
+    from .pool import TaskPool
+
+R = TypeVar("R")
+
+MOST_AHEAD = 1024  #: tasks submitted for a list of all results, where half of them is done in
+SHORT = 5e-3  #: so many seconds
+
+FOREVER = float("inf")  # a chunk is done to its end
+
+
+class ChunkIterator(MapIterator[R]):
+    """Of chunks of `chunksize` items, each a task."""
+
+    def __init__(
+        self,
+        pool: TaskPool,
+        target: Callable[..., R],
+        iterable: Iterable[Any],
+        chunksize: int,
+        ordered: bool,
+        star: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        self._chunksize = checked_chunksize(chunksize)
+        super().__init__(pool, target, iterable, ordered, star, timeout)
+        self._open: dict[Task[Any], None] = {}  # in order of submission, not taken yet
+        self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
+        self._items: list[Any] = []  # pulled, not yet submitted
+        self._batch = Batch(target, star)
+        self._pull(self._ahead())
+
+    def collect(self) -> list[R]:
+        """All results, in a list. Of single items that are quick more are submitted at a time."""
+        if self._chunksize > 1:
+            return super().collect()
+        results: list[R] = []
+        most = least = self._ahead()
+        looked = time.monotonic()
+        while self._open:
+            for task in self._take_ended():
+                if task._exception is None and task._state == FINISHED:
+                    results.append(task._result)
+                else:
+                    results.append(self._result_of(task))
+            if len(self._open) <= most // 2:
+                now = time.monotonic()
+                most = min(2 * most, MOST_AHEAD) if now - looked < SHORT else most // 2
+                most = max(most, least)
+                looked = now
+                self._pull(most)
+            self._await(None)
+        if self._error is not None:
+            raise self._error
+        return results
+
+    def _take_ended(self) -> list[Task[Any]]:
+        """All that have ended, up to the first that has not."""
+        ended = []
+        for task in self._open:
+            if not task._has_ended():
+                break
+            task._unpack()
+            ended.append(task)
+        for task in ended:
+            del self._open[task]
+        return ended
+
+    def _ahead(self) -> int:
+        return AHEAD * max(1, self._pool.limit)
+
+    def _pull(self, most: int) -> None:
+        """Submit until the pool has enough to do: so many open tasks. What Ctrl-C breaks off goes
+        on at the next call: items that were pulled are kept."""
+        try:
+            while len(self._open) < most and (self._items or not self._exhausted):
+                if not self._exhausted:
+                    self._pull_items()
+                if self._items:
+                    self._submit(self._items)
+        except Exception as error:  # of submitting; it comes after the results of what went before
+            self._exhausted = True
+            self._items = []
+            self._error = error
+
+    def _pull_items(self) -> None:
+        """Up to `chunksize` items; fewer at the end, or where the input raises."""
+        missing = self._chunksize - len(self._items)
+        try:
+            self._items.extend(islice(self._input, missing))  # keeps what came before an error
+        except Exception as error:
+            self._error = error
+        self._exhausted = len(self._items) < self._chunksize
+
+    def _submit(self, items: list[Any]) -> None:
+        """The first ones of those that were pulled."""
+        self._pool._check_usable()
+        try:
+            body = self._encode(items)
+        except Exception as error:
+            self._submit_singly(items, error)
+            return
+        task = self._new_task()
+        if not self._ordered:
+            task._completed = self._ended
+        try:
+            self._open[task] = None
+            self._pool._submit(task, body)
+        finally:  # by Ctrl-C, too
+            if task._number:
+                del self._items[: len(items)]
+            else:
+                self._open.pop(task, None)
+
+    def _encode(self, items: list[Any]) -> bytes:
+        if self._chunksize > 1:
+            return codec.encode_call(self._batch, (items, FOREVER), None)
+        args = tuple(items[0]) if self._star else (items[0],)
+        return codec.encode_call(self._target, args, None)
+
+    def _submit_singly(self, items: list[Any], error: Exception) -> None:
+        """They cannot be pickled. Each item by itself then, and in the place of one that cannot be
+        sent a task that has failed. What the function itself raises ends the input."""
+        codec.encode_call(self._target, (), None)
+        if len(items) > 1:
+            while self._items:
+                self._submit(self._items[:1])
+            return
+        task = self._new_task()
+        task._settle(None, error, False)
+        try:
+            self._open[task] = None
+            if not self._ordered:
+                self._ended.append(task)
+        finally:
+            del self._items[:1]
+
+    def _next(self, deadline: float | None, timeout: float | None) -> R:
+        if self._chunksize > 1:
+            return super()._next(deadline, timeout)
+        task = self._await_next(deadline)
+        if task is None:
+            raise TimeoutError(f"no result of {self._name} came within {timeout} s")
+        is_well = task._exception is None and task._state == FINISHED
+        self._drop(task)
+        only: R = task._result if is_well else self._result_of(task)
+        return only
+
+    def _advance(self, deadline: float | None) -> bool:
+        self._drop(self._hand[0].task)  # again, if Ctrl-C has broken that off
+        task = self._await_next(deadline)
+        if task is None:
+            return False
+        if task._exception is None and task._state == FINISHED:
+            part = Part(0, [])
+            part.task = task
+            _, results, odd = task._result
+            part.found = results, odd or {}
+            self._hand = part.stretch(0)
+        self._drop(task)
+        self._result_of(task)
+        return True
+
+    def _await_next(self, deadline: float | None) -> Task[Any] | None:
+        """The next task, when it has ended; None after the deadline. What is pulled then takes its
+        place: if the input is interrupted, the task that has ended is still there."""
+        if not self._open:
+            error, self._error = self._error, None
+            raise error or StopIteration
+        if not self._await(remaining(deadline)):
+            return None
+        self._pull(self._ahead() + 1)
+        task = next(iter(self._open)) if self._ordered else self._ended[0]
+        task._unpack()  # so with what that raises
+        return task
+
+    def _drop(self, task: Task[Any] | None) -> None:
+        if task in self._open:
+            del self._open[task]
+
+    def _await(self, timeout: float | None) -> bool:
+        if self._ordered:
+            return all(task.wait(timeout) for task in islice(self._open, 1))
+        return self._pool._wait(self._has_ended, timeout)
+
+    def _has_ended(self) -> bool:
+        """Whether there is a task that has ended and was not taken. Some are told of twice."""
+        while self._ended and self._ended[0] not in self._open:
+            self._ended.popleft()
+        return bool(self._ended)
+
+    def _result_of(self, task: Task[Any]) -> Any:
+        try:
+            return task.result()
+        except StopIteration as error:
+            self._raise(error)
