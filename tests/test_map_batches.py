@@ -175,6 +175,29 @@ def test_a_batch_grows_by_no_more_than_four_times():
     assert seen == [1, 4, 16, 64, 256, 1024, 4096, 4096]
 
 
+def large(_):
+    return prefork.current_task().id, b"x" * pace.MOST_BYTES
+
+
+def first_and_task(item):
+    return item[0], prefork.current_task().id
+
+
+def test_large_items_go_alone(pool, workers_clock):
+    found = pool(2).map(first_and_task, [b"x" * pace.MOST_BYTES] * 100)
+    assert sizes([one for _, one in found]) == [1] * 100
+
+
+def test_large_results_come_a_few_at_a_time(pool, workers_clock):
+    found = sizes([one for one, _ in pool(2).map(large, range(200))])
+    assert max(found) <= pace.GROWTH
+    assert max(sizes([one for one, *_ in pool(2).map(large_odd, range(200))])) <= pace.GROWTH
+
+
+def large_odd(_):
+    return *large(_), large  # which is no plain data
+
+
 # ---- what that changes for nobody ----------------------------------------------------------------
 
 
@@ -379,17 +402,21 @@ def hold_long(path):
 @pytest.mark.parametrize("chunksize", [None, 1])
 def test_a_long_item_holds_no_others_of_a_map_back(pool, gate, chunksize):
     one = pool(2)
-    items = [(hold, gate.path), *[(square, 2)] * 3000]
-    found = []
-    thread = threading.Thread(target=lambda: found.extend(one.map(call, items, chunksize)))
+    found, given = [], []
+
+    def items():
+        yield hold, gate.path
+        for i in range(3000):
+            yield square, i
+        given.append(True)
+
+    thread = threading.Thread(target=lambda: found.extend(one.map(call, items(), chunksize)))
     thread.start()
     gate.arrived()
-    eventually(lambda: one.stats["tasks_unfinished"] == 1 and one.stats["tasks_queued"] == 0)
-    if chunksize is None:
-        eventually(lambda: one.stats["tasks_succeeded"] > 40)
+    eventually(lambda: given and one.stats["tasks_unfinished"] == 1)
     gate.open()
     thread.join()
-    assert found[1:] == [4] * 3000
+    assert found[1:] == [i * i for i in range(3000)]
 
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------

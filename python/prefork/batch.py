@@ -13,13 +13,11 @@ from itertools import islice
 from typing import Any
 
 from . import codec
+from .pace import MOST_BYTES, WORTH
 
 #: Items between two looks at the clock, at most: one for each 128 of a batch. More in a batch means
 #: that each is quicker than that look is dear.
 STRIDE = 8
-
-#: Seconds that the calls took; results, None for each that is odd; the odd ones by their places.
-Found = tuple[float, list[Any], "dict[int, codec.Outcome] | None"]
 
 _present: list[Any] = []  # the items that are left of the batch that runs in this process
 
@@ -102,14 +100,22 @@ class Measured(codec.Late):
 
     def encode(self) -> bytes:
         """Together, which is cheap, if they are plain data; else each by itself."""
+        data = self._encoded()
+        if len(data) > MOST_BYTES and len(self.results) > 1:
+            # As if the calls had taken so long that the next batch is small enough.
+            self.seconds = max(self.seconds, WORTH * len(data) / MOST_BYTES)
+            data = self._encoded()
+        return data
+
+    def _encoded(self) -> bytes:
         data = codec.encode_plain((self.seconds, self.results, self.odd))
         if data is not None:
             return data
-        odd = self.odd or {}
+        self.odd = self.odd or {}
         for place, result in enumerate(self.results):
-            if place not in odd:
-                odd[place] = codec.by_itself(codec.OK, result)
-        found: Found = self.seconds, [None] * len(self.results), odd
-        whole = codec.encode_plain(found)
+            if place not in self.odd:
+                self.odd[place] = codec.by_itself(codec.OK, result)
+        self.results = [None] * len(self.results)
+        whole = codec.encode_plain((self.seconds, self.results, self.odd))
         assert whole is not None  # of numbers and bytes
         return whole

@@ -55,6 +55,7 @@ class ChunkIterator(MapIterator[R]):
             return super().collect()
         results: list[R] = []
         most = least = self._ahead()
+        mark: Task[Any] | None = None  # when it has ended, so have about half of them
         looked = time.monotonic()
         while self._open:
             for task in self._take_ended():
@@ -62,13 +63,14 @@ class ChunkIterator(MapIterator[R]):
                     results.append(task._result)
                 else:
                     results.append(self._result_of(task))
-            if len(self._open) <= most // 2:
+            if not self._exhausted and (mark is None or mark._has_ended()):
                 now = time.monotonic()
                 most = min(2 * most, MOST_AHEAD) if now - looked < SHORT else most // 2
                 most = max(most, least)
                 looked = now
-                self._pull(most)
-            self._await(None)
+                self._pull(len(self._open) + most // 2)
+                mark = next(islice(reversed(self._open), most // 2, None), None)
+            self._await_one_of(None if self._exhausted else mark)
         if self._error is not None:
             raise self._error
         return results
@@ -84,6 +86,14 @@ class ChunkIterator(MapIterator[R]):
         for task in ended:
             del self._open[task]
         return ended
+
+    def _await_one_of(self, mark: Task[Any] | None) -> None:
+        """The first, or that."""
+        awaited = [*islice(self._open, 1)]
+        if mark is not None:
+            awaited.append(mark)
+        if awaited:
+            self._pool._wait(lambda: any(task._has_ended() for task in awaited), None)
 
     def _ahead(self) -> int:
         return AHEAD * max(1, self._pool.limit)
@@ -199,7 +209,7 @@ class ChunkIterator(MapIterator[R]):
 
     def _await(self, timeout: float | None) -> bool:
         if self._ordered:
-            return all(task.wait(timeout) for task in islice(self._open, 1))
+            return next(iter(self._open)).wait(timeout)
         return self._pool._wait(self._has_ended, timeout)
 
     def _has_ended(self) -> bool:

@@ -299,7 +299,9 @@ class MeasuredIterator(MapIterator[R]):
             batch = Batch(self._target, self._star)
             is_plain = type(self._target) is FunctionType
             self._runner = codec.Encoded(batch) if is_plain else batch
-        return codec.encode_call(self._runner, (items, MOST_SECONDS), None)
+        body = codec.encode_call(self._runner, (items, MOST_SECONDS), None)
+        self._pace.weigh(len(body), len(items))
+        return body
 
     # ---- and back ----------------------------------------------------------------------------
 
