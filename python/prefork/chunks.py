@@ -54,46 +54,70 @@ class ChunkIterator(MapIterator[R]):
         if self._chunksize > 1:
             return super().collect()
         results: list[R] = []
+        opened = deque(self._open)
         most = least = self._ahead()
         mark: Task[Any] | None = None  # when it has ended, so have about half of them
         looked = time.monotonic()
-        while self._open:
-            for task in self._take_ended():
-                if task._exception is None and task._state == FINISHED:
-                    results.append(task._result)
-                else:
-                    results.append(self._result_of(task))
+        while opened:
+            self._take_ended(opened, results)
             if not self._exhausted and (mark is None or mark._has_ended()):
                 now = time.monotonic()
                 most = min(2 * most, MOST_AHEAD) if now - looked < SHORT else most // 2
                 most = max(most, least)
                 looked = now
-                self._pull(len(self._open) + most // 2)
-                mark = next(islice(reversed(self._open), most // 2, None), None)
-            self._await_one_of(None if self._exhausted else mark)
+                self._submit_many(opened, most // 2)
+                has_mark = not self._exhausted and len(opened) > most // 2
+                mark = opened[-(most // 2)] if has_mark else None
+            if opened:
+                self._await_one_of(opened[0], mark)
         if self._error is not None:
             raise self._error
         return results
 
-    def _take_ended(self) -> list[Task[Any]]:
-        """All that have ended, up to the first that has not."""
-        ended = []
-        for task in self._open:
-            if not task._has_ended():
-                break
-            task._unpack()
-            ended.append(task)
-        for task in ended:
-            del self._open[task]
-        return ended
+    def _await_one_of(self, first: Task[Any], mark: Task[Any] | None) -> None:
+        if mark is None:
+            first.wait()
+        elif not first._has_ended():
+            self._pool._wait(lambda: first._has_ended() or mark._has_ended(), None)
 
-    def _await_one_of(self, mark: Task[Any] | None) -> None:
-        """The first, or that."""
-        awaited = [*islice(self._open, 1)]
-        if mark is not None:
-            awaited.append(mark)
-        if awaited:
-            self._pool._wait(lambda: any(task._has_ended() for task in awaited), None)
+    def _take_ended(self, opened: deque[Task[Any]], results: list[Any]) -> None:
+        """All that have ended, up to the first that has not."""
+        while opened:
+            task = opened[0]
+            if task._state == FINISHED and task._exception is None:
+                if task._data is not None:
+                    task._unpack()
+                    continue
+                results.append(task._result)
+            elif not task._has_ended():
+                return
+            else:
+                results.append(self._result_of(task))
+            opened.popleft()
+
+    def _submit_many(self, opened: deque[Task[Any]], count: int) -> None:
+        """As many items. What Ctrl-C breaks off here has no end in any case."""
+        pool, target, star, name = self._pool, self._target, self._star, self._name
+        limit, soft = self._limit or pool._timeout, pool._soft_timeout
+        begun = len(opened)
+        try:
+            pool._check_usable()
+            for item in islice(self._input, count):
+                try:
+                    body = codec.encode_call(target, tuple(item) if star else (item,), None)
+                except Exception as error:
+                    codec.encode_call(target, (), None)  # else it is the function
+                    task = self._new_task()
+                    task._settle(None, error, False)
+                else:
+                    task = Task(pool, name, None, limit)
+                    if soft is not None:
+                        task._soft_limit = soft
+                    pool._submit(task, body)
+                opened.append(task)
+        except Exception as error:  # it comes after the results of what went before
+            self._error = error
+        self._exhausted = len(opened) - begun < count
 
     def _ahead(self) -> int:
         return AHEAD * max(1, self._pool.limit)
