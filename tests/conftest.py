@@ -14,7 +14,8 @@ import pytest
 from command import FUNCTIONS
 from fixtures import gate, signals_of_a_terminal
 from helpers import Calls, descriptors, eventually, leftovers, threads
-from prefork import TaskPool, legacy
+from pacing import clock
+from prefork import TaskPool, batch, legacy, measured, pace
 
 __all__ = ["gate", "signals_of_a_terminal"]
 
@@ -91,3 +92,29 @@ def here(tmp_path: Path) -> Path:
     """A directory with the functions that `prefork map` is to call."""
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     return tmp_path
+
+
+@pytest.fixture
+def workers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of the batches; workers are forked with it."""
+    monkeypatch.setattr(clock, "now", 1000.0)
+    monkeypatch.setattr(batch, "time", clock)
+
+
+@pytest.fixture
+def eights(monkeypatch: pytest.MonkeyPatch, workers_clock: None) -> None:
+    """Batches are of eight items until one of them takes too long, or a worker is lost."""
+
+    class Eights(pace.Pace):
+        def __init__(self) -> None:
+            super().__init__()
+            self.size = 8
+
+        def learn(self, seconds: float, count: int, is_cut: bool) -> None:
+            if is_cut:
+                self.size = 1
+
+        def share(self, left: int | None, workers: int) -> int:
+            return self.size
+
+    monkeypatch.setattr(measured, "Pace", Eights)
