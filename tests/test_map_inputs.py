@@ -16,8 +16,31 @@ from test_map_errors import outcomes
 # ---- the input -----------------------------------------------------------------------------------
 
 
+class Unsure:
+    """What says that it has a length, and then has none."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return iter(self.items)
+
+    def __len__(self):
+        raise TypeError("not today")
+
+
+class Sure(Unsure):
+    def __len__(self):
+        return 20
+
+
+def test_an_input_need_not_know_its_length(pool, eights):
+    assert pool(2).map(square, Unsure(range(20))) == [i * i for i in range(20)]
+
+
+@pytest.mark.parametrize("kind", [Sure, Unsure])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slow_input_gives_each_result_before_its_next_item(pool, monkeypatch, name):
+def test_a_slow_input_gives_each_result_before_its_next_item(pool, monkeypatch, name, kind):
     monkeypatch.setattr(measured, "time", clock)
     monkeypatch.setattr(measured, "PAUSE", 30.0)
     seen, asked = [], []
@@ -28,7 +51,7 @@ def test_a_slow_input_gives_each_result_before_its_next_item(pool, monkeypatch, 
             clock.now += 100
             yield i
 
-    for result in getattr(pool(2), name)(square, source()):
+    for result in getattr(pool(2), name)(square, kind(source())):
         seen.append(result)
     assert asked == list(range(20))
 

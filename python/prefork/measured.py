@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 DEPTH = 4  #: batches submitted per worker, where they are of more than one item
+NEVER_PAUSE = frozenset({list, tuple, range, dict, set, frozenset, deque, str, bytes})
 PAUSE = 5e-3  #: seconds: an input that takes longer is waited for, and holds results back
 
 
@@ -57,6 +58,14 @@ def map_over(
     return ChunkIterator(pool, target, iterable, chunksize, ordered, star, timeout)
 
 
+def _length_of(iterable: Iterable[Any]) -> int | None:
+    try:
+        return len(iterable) if isinstance(iterable, Sized) else None
+    except (TypeError, ValueError, AttributeError, NotImplementedError):
+        # There are those that know theirs only sometimes, as tqdm's.
+        return None
+
+
 class MeasuredIterator(MapIterator[R]):
     """Of batches by measured cost."""
 
@@ -69,7 +78,8 @@ class MeasuredIterator(MapIterator[R]):
         star: bool = False,
     ) -> None:
         super().__init__(pool, target, iterable, ordered, star)
-        self._total = len(iterable) if isinstance(iterable, Sized) else None
+        self._total = _length_of(iterable)
+        self._may_pause = type(iterable) not in NEVER_PAUSE
         self._runner: Any = None  # what the workers call
         self._pace = Pace()
         self._pulled_well = 0  # items pulled since the input has paused
@@ -211,10 +221,10 @@ class MeasuredIterator(MapIterator[R]):
 
     def _pull(self) -> None:
         """Items for a batch: fewer at the end, or where the input raises. While it pauses, what it
-        has given before waits with us: so an input of which nobody knows how long it is has given
-        four times as many without a pause."""
+        has given before waits with us: so one that may do so has given four times as many by then,
+        without a pause."""
         count = self._count()
-        if self._total is None:
+        if self._may_pause:
             count = min(count, max(1, self._pulled_well // 4))
         filling = self._filling
         missing = max(0, count - len(filling.items))
@@ -225,7 +235,7 @@ class MeasuredIterator(MapIterator[R]):
             self._error = error
         seconds = time.monotonic() - began
         self._exhausted = len(filling.items) < count
-        self._is_slow = self._total is None and seconds > PAUSE and seconds > missing * PAUSE / 50
+        self._is_slow = self._may_pause and seconds > PAUSE and seconds > missing * PAUSE / 50
         if self._is_slow:
             self._pulled_well = 0
         elif seconds > PAUSE:
