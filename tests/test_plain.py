@@ -6,6 +6,7 @@ import enum
 import importlib
 import os
 import pickle
+import resource
 import signal
 from concurrent.futures._base import FINISHED, PENDING
 
@@ -48,6 +49,27 @@ def first(*args):
 
 def shown(value):
     return type(value), repr(value)
+
+
+class WithoutHash(type):
+    def __eq__(cls, other):
+        return cls is other
+
+
+class Odd(metaclass=WithoutHash):
+    pass
+
+
+def odd():
+    return Odd()
+
+
+def more_than_fits():
+    data = bytes(64 << 20)
+    with open("/proc/self/statm") as file:
+        present = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (present + (16 << 20), resource.RLIM_INFINITY))
+    return data
 
 
 def kill():
@@ -129,6 +151,14 @@ def test_its_errors_are_its_own(two):
     assert "in first" in str(error.__cause__)
     assert isinstance(two.apply_async(kill).exception(), WorkerKilled)
     assert two.apply(first, (1,)) == 1
+
+
+@pytest.mark.parametrize("call", [odd, more_than_fits])
+def test_a_result_that_cannot_be_encoded_is_no_loss(two, call):
+    error = two.apply_async(call).exception()
+    assert isinstance(error, TypeError)
+    assert "cannot be pickled" in str(error)
+    assert two.stats["workers_replaced"] == 0
 
 
 def test_a_call_that_returns_in_a_fork_is_answered_once(two):

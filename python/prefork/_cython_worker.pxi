@@ -104,7 +104,11 @@ cdef class CoreWorker:
             result = self.call(target, args, kwargs, correlation_id)
         except BaseException as error:
             return codec.outcome_of(error, self.pid)
-        data = dump(result) if type(result) in TYPES else None
+        # As codec.encode_result, which says why there is none.
+        try:
+            data = dump(result) if type(result) in TYPES else None
+        except BaseException:
+            data = None
         return codec.encode_result(result) if data is None else (pf.PF_OK, data)
 
     cdef int wait(self, int (*until)(pf.pf_worker *) noexcept nogil) except -1:

@@ -124,10 +124,10 @@ def outcome_of(error: BaseException, worker: int) -> tuple[int, bytes]:
 
 def encode_result(result: Any) -> tuple[int, bytes]:
     """A result, or the error that it cannot be pickled: never raises."""
-    data = plain.encode_result(result)
-    if data is not None:
-        return OK, data
-    try:
+    try:  # also for the short form: there may be no memory, or its type may have no hash
+        data = plain.encode_result(result)
+        if data is not None:
+            return OK, data
         if isinstance(result, Late):
             return OK, result.encode()
         return OK, pickle.dumps(result, _PROTOCOL)
