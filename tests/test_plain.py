@@ -8,11 +8,12 @@ import os
 import pickle
 import resource
 import signal
+import time
 from concurrent.futures._base import FINISHED, PENDING
 
 import pytest
 
-from prefork import PoolClosed, TaskPool, WorkerKilled, plain
+from prefork import PoolClosed, SoftTimeLimitExceeded, TaskPool, WorkerKilled, plain
 from prefork.task import Task
 
 
@@ -70,6 +71,13 @@ def more_than_fits():
         present = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (present + (16 << 20), resource.RLIM_INFINITY))
     return data
+
+
+def catch():
+    try:
+        time.sleep(30)
+    except SoftTimeLimitExceeded:
+        return "caught"
 
 
 def kill():
@@ -161,6 +169,30 @@ def test_a_result_that_cannot_be_encoded_is_no_loss(two, call):
     assert two.stats["workers_replaced"] == 0
 
 
+def test_who_asks_while_it_is_settled_takes_nothing_away(two, monkeypatch):
+    asked = []
+    settle = Task._settle
+
+    def ask_first(task, *outcome):
+        asked.append(task.has_value())  # as another thread may
+        settle(task, *outcome)
+
+    monkeypatch.setattr(Task, "_settle", ask_first)
+    task = two.apply_async(catch, soft_timeout=0.05)  # an end that takes the long way in both
+    assert [task.get(), task.get(), task.exception()] == ["caught", "caught", None]
+    assert asked == [False]
+
+
+def test_wild_bytes_are_an_error_of_the_task(two):
+    task = two.apply_async(first, (1,))
+    assert task.wait(30)
+    task._data = b"u\xff"
+    for _ in range(2):
+        with pytest.raises(TypeError, match="cannot be unpickled: EOFError"):
+            task.get()
+    assert not task.successful()
+
+
 def test_a_call_that_returns_in_a_fork_is_answered_once(two):
     assert two.apply(fork) > 0
     assert two.map(first, range(20)) == list(range(20))
@@ -200,14 +232,15 @@ def test_the_table_of_functions_is_bounded(monkeypatch):
 @pytest.mark.parametrize("name", ["cffi", "cython"])
 def test_a_task_has_the_same_state_in_both_bindings(name):
     kind = importlib.import_module(f"prefork._{name}").TaskState
-    task = kind(None, "name", "id", 1.5)
+    task = kind(None, "name", "id", limit=1.5)
     assert (task._pool, task._name, task._correlation_id, task._limit) == (None, "name", "id", 1.5)
     assert (task._state, task._is_plain, task._number, task._accepted_by) == (PENDING, True, 0, 0)
     assert (task._data, task._result, task._exception, task._slot) == (None,) * 4
     assert not task.has_value()
     task._data = plain.encode_result("a")
-    assert (task.has_value(), task._result, task._data) == (True, "a", None)
+    assert not task.has_value()  # who settles it has not done so yet
     task._state = FINISHED
+    assert (task.has_value(), task._result, task._data) == (True, "a", None)
     assert task.has_value()
     task._exception = LookupError()
     assert not task.has_value()

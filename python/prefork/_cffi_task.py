@@ -34,11 +34,17 @@ class TaskState:
         self._accepted_by = 0
 
     def has_value(self) -> bool:
+        # First: whoever settles it may have put the bytes there, and is still about to clear _result.
+        if self._state != FINISHED:
+            return False
         data = self._data
         if data is None:
-            return self._state == FINISHED and self._exception is None
+            return self._exception is None
         if not plain.is_result(data):
             return False
-        self._result = plain.decode_result(data)
+        try:
+            self._result = plain.decode_result(data)
+        except Exception:  # task.py says why there is none
+            return False
         self._data = None
         return True

@@ -20,7 +20,7 @@ cdef class TaskState:
     cdef public int _accepted_by
     cdef public bint _is_plain
 
-    def __cinit__(self, *_):
+    def __cinit__(self): # takes what __init__ takes
         self._state = PENDING
         self._is_plain = True
 
@@ -31,16 +31,18 @@ cdef class TaskState:
         self._limit = limit
 
     def has_value(self):
+        # First: whoever settles it may have put the bytes there, and is still about to clear _result.
+        if self._state is not FINISHED:
+            return False
         cdef bytes data = self._data
         if data is None:
-            return self._state is FINISHED and self._exception is None
-        if len(data) > 0 and RESULTS[<unsigned char>(<const char *>data)[0]]:
-            self._result = PyMarshal_ReadObjectFromString(data, len(data))
-            self._data = None
-            return True
+            return self._exception is None
         failure = None
         try:
-            result = loads(data)
+            if len(data) > 0 and RESULTS[<unsigned char>(<const char *>data)[0]]:
+                result = PyMarshal_ReadObjectFromString(data, len(data))
+            else:
+                result = loads(data)
         except BaseException as error:
             failure = error
         if failure is not None: # outside, that none has another for its context
