@@ -1,18 +1,8 @@
-"""What a task costs here and in multiprocessing.Pool: one run, interleaved rounds, medians.
-
-Asserts nothing about time; prints ratios. `make bench`.
-"""
-
-import multiprocessing
-import statistics
-import time
+"""What single steps cost, by pytest-benchmark. Asserts nothing about time. `make bench`."""
 
 import pytest
 
-from prefork import TaskPool
-
-TASKS = 100_000
-ROUNDS = 5
+from prefork import Task, TaskPool
 
 
 def noop(x):
@@ -26,12 +16,48 @@ def pool():
         yield pool
 
 
-def test_submit(benchmark, pool):
+@pytest.fixture
+def idle_pool():
+    """Without workers: nothing is done beside what is measured."""
+    pool = TaskPool(0, putlocks=False)
+    pool.start()
+    yield pool
+    pool.terminate()
+
+
+def test_task_creation(benchmark, idle_pool):
+    benchmark.pedantic(Task, (idle_pool, "noop", None), rounds=50, iterations=1000)
+
+
+def test_submit_alone(benchmark, idle_pool):
+    benchmark.pedantic(idle_pool.apply_async, (noop, (1,)), rounds=50, iterations=1000)
+
+
+def test_submit_beside_workers(benchmark, pool):
     benchmark.pedantic(pool.apply_async, (noop, (1,)), rounds=2000, warmup_rounds=100)
+
+
+def test_get_of_a_finished_task(benchmark, pool):
+    task = pool.apply_async(noop, (1,))
+    assert task.get() == 1
+    assert benchmark.pedantic(task.get, rounds=50, iterations=1000) == 1
+
+
+def test_first_get_of_a_finished_task(benchmark, pool):
+    tasks = [pool.apply_async(noop, (i,)) for i in range(2100)]
+    tasks[-1].get()
+    assert all(task.done() for task in tasks)
+    left = iter(tasks)
+    benchmark.pedantic(lambda: next(left).get(), rounds=2000, warmup_rounds=100)
 
 
 def test_round_trip(benchmark, pool):
     assert benchmark.pedantic(pool.apply, (noop, (1,)), rounds=2000, warmup_rounds=100) == 1
+
+
+def test_map_of_1000_items(benchmark, pool):
+    items = list(range(1000))
+    assert benchmark.pedantic(pool.map, (noop, items), rounds=50, warmup_rounds=5) == items
 
 
 def test_spawn(benchmark):
@@ -40,31 +66,3 @@ def test_spawn(benchmark):
             pool.apply(noop, (1,))
 
     benchmark.pedantic(up_and_down, rounds=20)
-
-
-def gather(submit):
-    begun = time.perf_counter()
-    tasks = [submit(noop, (i,)) for i in range(TASKS)]
-    total = sum(task.get() for task in tasks)
-    assert total == TASKS * (TASKS - 1) // 2
-    return time.perf_counter() - begun
-
-
-def test_gather_beside_multiprocessing():
-    seconds = {"default": [], "putlocks=False": [], "multiprocessing.Pool": []}
-    with (
-        TaskPool(2) as guarded,
-        TaskPool(2, putlocks=False) as free,
-        multiprocessing.Pool(2) as other,
-    ):
-        for _ in range(ROUNDS):
-            seconds["default"].append(gather(guarded.apply_async))
-            seconds["putlocks=False"].append(gather(free.apply_async))
-            seconds["multiprocessing.Pool"].append(gather(other.apply_async))
-        before = free.stats
-        assert before["tasks_succeeded"] == ROUNDS * TASKS
-    print(f"\n{TASKS} no-op tasks gathered, 2 workers, median of {ROUNDS} interleaved rounds")
-    floor = statistics.median(seconds["multiprocessing.Pool"])
-    for name, rounds in seconds.items():
-        median = statistics.median(rounds)
-        print(f"{name:22} {median / TASKS * 1e6:7.1f} us a task, {floor / median:5.2f} x")
