@@ -17,11 +17,11 @@ CMAKE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) 
         -DCMAKE_BUILD_TYPE=RelWithDebInfo -DPF_EXTENSION=OFF -DPF_TESTS=ON -DPF_WERROR=ON
 
 .DEFAULT_GOAL := help
-.PHONY: help check-host demo test test-c test-python test-python-cffi test-hard test-address test-thread test-crash \
-        test-celery test-celery-matrix celery-better test-wakeups test-chaos test-soak \
-        test-extension-address count mutants simulate fuzz test-fuzz chaos soak test-all wheel \
-        bench bench-failures bench-celery demo-celery killmatrix killmatrix-self failures lint cross \
-        ci clean
+.PHONY: help check-host demo test test-c test-python test-python-cffi test-hard test-address \
+        test-thread test-crash test-celery test-celery-matrix celery-better test-wakeups test-chaos test-soak \
+        test-extension-address count mutants simulate fuzz test-fuzz chaos soak test-all wheel bench \
+        bench-plot bench-failures bench-celery demo-celery killmatrix killmatrix-self failures \
+        lint cross ci clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -236,8 +236,27 @@ failures: $(VENV)/installed ## docs/failures.md, of what the rows of the kill ma
 	$(KILLMATRIX) $(ROWS)
 	$(KILLMATRIX) --failures $(if $(FRESH),--fresh)
 
-bench: $(VENV)/installed ## micro benchmarks beside multiprocessing.Pool, as ratios
-	$(BIN)/python -m pytest bench -q -s -o timeout=0
+# All pools in one interpreter, ours too.
+BENCH_VENV := .venv-bench
+SPEED := bench/speed/results.json
+$(BENCH_VENV)/rivals: bench/speed/requirements.txt tests/killmatrix/rivals.txt | check-host
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet -r bench/speed/requirements.txt
+	@touch $@
+
+$(BENCH_VENV)/installed: $(BENCH_VENV)/rivals $(SOURCES)
+	$(BENCH_VENV)/bin/python -m pip install --quiet '.[test]'
+	@touch $@
+
+# The single steps first: a missed bound ends it.
+bench: $(BENCH_VENV)/installed ## single steps, then beside other pools and the floor, with bounds: FIGURES= ROUNDS=7 KEEP=1
+	$(BENCH_VENV)/bin/python -m pytest bench -q -o timeout=0
+	$(BENCH_VENV)/bin/python bench/speed $(FIGURES) $(addprefix --rounds ,$(ROUNDS)) \
+	    $(if $(KEEP),--json $(SPEED))
+
+bench-plot: $(BENCH_VENV)/installed ## docs/performance.svg and its tables, of what `make bench KEEP=1` has kept
+	$(BENCH_VENV)/bin/python bench/speed/plot.py $(SPEED) docs/performance.svg
+	$(BENCH_VENV)/bin/python bench/speed/results.py $(SPEED)
 
 FAILURES = $(BIN)/python bench/failures --rivals $(RIVALS)/bin/python
 bench-failures: $(VENV)/installed $(RIVALS)/installed ## how long failures take, beside the kernel: FIGURES=
@@ -264,8 +283,9 @@ lint: $(VENV)/tools .venv-lint/installed ## ruff, mypy --strict, clang-format, c
 	$(LINT)/mypy
 	$(LINT)/mypy bench/failures
 	$(LINT)/mypy bench/celery
+	$(LINT)/mypy bench/speed
 	$(LINT)/clang-format --dry-run -Werror csrc/*.[ch] tests/c/*.[ch] \
-	    tests/c/simulate/*.[ch] tests/c/count/*.c tests/fuzz/*.[ch] bench/failures/*.c
+	    tests/c/simulate/*.[ch] tests/c/count/*.c tests/fuzz/*.[ch] bench/*/*.c
 	$(CMAKE) -B build/lint -DPF_TESTS=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
 	$(LINT)/clang-tidy --quiet -p build/lint $(filter-out $(MACOS),$(wildcard csrc/*.c))
 
@@ -294,4 +314,5 @@ ci: ## what CI runs
 	$(MAKE) wheel
 
 clean: ## remove what was built
-	rm -rf build dist $(VENV) .venv-lint .venv-cross .venv-address .venv-celery-* $(RIVALS) .venvs
+	rm -rf build dist $(VENV) .venv-lint .venv-cross .venv-address .venv-celery-* $(RIVALS) \
+	    $(BENCH_VENV) .venvs
