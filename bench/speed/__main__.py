@@ -83,6 +83,7 @@ def main() -> int:
     parser.add_argument(
         "--rivals", default=sys.executable, help="an interpreter that has all pools, prefork too"
     )
+    parser.add_argument("--sides", nargs="+", metavar="SIDE", help="only these")
     parser.add_argument("--json", type=Path, help="where ratios are kept, beside those of before")
     parser.add_argument("--svg", type=Path, help="a picture of them")
     parser.add_argument("--scale", type=float, default=1, help="of all counts: 0.01 to try it (1)")
@@ -100,8 +101,13 @@ def main() -> int:
         for figure in figures(given.scale):
             if given.figures and figure.name not in given.figures:
                 continue
+            sides = {
+                side: spec
+                for side, spec in figure.sides.items()
+                if given.sides is None or side in given.sides
+            }
             found = rounds_of(
-                figure.sides, bench, given.rounds, figure.limit, figure.together, figure.fresh
+                sides, bench, given.rounds, figure.limit, figure.together, figure.fresh
             )
             verdicts = [bound.verdict(found) for bound in figure.bounds]
             show(figure, given.rounds, found, verdicts)

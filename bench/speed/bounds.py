@@ -27,7 +27,7 @@ class Bound:
     def verdict(self, found: Found) -> Verdict:
         told = [side for side, _ in filter(None, (self.over, self.under))]
         for side in told:
-            if not found.rounds[side] or side in found.missing:
+            if not found.rounds.get(side) or side in found.missing:
                 missed = side == "prefork" and self.judged
                 return Verdict(self, None, None, not missed, f"{side} has no figure")
         middle, best = quotient(found, self.over, self.under)

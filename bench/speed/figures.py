@@ -324,7 +324,7 @@ def figures(scale: float) -> list[Figure]:
         lambda: idles(scaled(64), 10 * scale),
         lambda: memories(scaled(500_000)),
         lambda: scales(scaled(256), scaled(1_000_000)),
-        lambda: numbers_of_workers(scaled(10_000)),
+        lambda: numbers_of_workers(scaled(5000)),
     )
     for make in makers:
         found += make()

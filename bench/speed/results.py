@@ -32,7 +32,7 @@ class Results:
 
     def add(self, figure: Figure, rounds: int, found: Found, verdicts: list[Verdict]) -> None:
         entry: Entry = {"name": figure.name, "rounds": rounds, "times": {}, "missing": {}}
-        for side in figure.sides:
+        for side in found.rounds:
             if side in found.missing or "prefork" in found.missing:
                 entry["missing"][side] = found.missing.get(side, "prefork has no figure")
             elif figure.compared and side != "prefork":

@@ -35,6 +35,7 @@ class Taken:
         self.count = count
 
     def __enter__(self) -> Taken:
+        gc.collect()  # what the round before has left
         self._done = board.done()
         self._pids = descendants(os.getpid())
         self._children = children_cpu(self._pids)
