@@ -254,9 +254,9 @@ bench: $(BENCH_VENV)/installed ## single steps, then beside other pools and the 
 	$(BENCH_VENV)/bin/python bench/speed $(FIGURES) $(addprefix --rounds ,$(ROUNDS)) \
 	    $(if $(KEEP),--json $(SPEED))
 
-bench-plot: $(BENCH_VENV)/installed ## docs/performance.svg and its tables, of what `make bench KEEP=1` has kept
+bench-plot: $(BENCH_VENV)/installed ## plot and tables of docs/performance.md, of what `make bench KEEP=1` has kept
 	$(BENCH_VENV)/bin/python bench/speed/plot.py $(SPEED) docs/performance.svg
-	$(BENCH_VENV)/bin/python bench/speed/results.py $(SPEED)
+	$(BENCH_VENV)/bin/python bench/speed/results.py $(SPEED) docs/performance.md
 
 FAILURES = $(BIN)/python bench/failures --rivals $(RIVALS)/bin/python
 bench-failures: $(VENV)/installed $(RIVALS)/installed ## how long failures take, beside the kernel: FIGURES=

@@ -14,7 +14,7 @@ bare.c        the kernel alone, for the round trip
 measured.py   the measured processes from outside
 bounds.py     what is allowed
 figures.py    which workload, for whom, within which bounds
-results.py    a run as ratios, as JSON and as Markdown
+results.py    a run as ratios, as JSON and as tables
 plot.py       the same as a picture
 """
 

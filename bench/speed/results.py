@@ -1,6 +1,6 @@
-"""A run as ratios: kept as JSON, and told as a table in Markdown.
+"""A run as ratios: kept as JSON, and told as tables in a document.
 
-    python bench/speed/results.py results.json
+    python bench/speed/results.py results.json docs/performance.md
 
 Times are not kept, only how many times each side's cost is prefork's, since those of another
 machine, or of this one in another hour, are others.
@@ -61,16 +61,12 @@ def _rounded(value: float | None) -> float | None:
 
 
 def table(results: Results) -> str:
-    """Of each figure's first cost, how many times prefork's it is; and how the bounds fared."""
-    lines: list[str] = []
-    sides = ["mp.Pool", "PPE", "billiard", "loky", "pebble", "mpire"]
-    lines.append("| | " + " | ".join(sides) + " |")
-    lines.append("|---" * (len(sides) + 1) + "|")
+    """Of each figure's first cost, how many times prefork's it is: the median, the best round. And
+    how the bounds fared."""
+    sides = ["mp.Pool", "PPE", "billiard", "loky", "pebble", "mpire", "C pipes", "ideal"]
+    lines = ["| figure | " + " | ".join(sides) + " |", "|---" * (len(sides) + 1) + "|"]
     for title, entry in results.entries.items():
-        cells = []
-        for side in sides:
-            costs = entry["times"].get(side)
-            cells.append(f"{next(iter(costs.values()))[0]:g}" if costs else "")
+        cells = [_cell(entry["times"].get(side)) for side in sides]
         if any(cells):
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     lines += ["", "| figure | bound | median | best round | |", "|---|---|---|---|---|"]
@@ -83,5 +79,21 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
+def _cell(costs: dict[str, list[float | None]] | None) -> str:
+    if not costs:
+        return ""
+    middle, best = next(iter(costs.values()))
+    return f"{middle:g} ({best:g})" if middle is not None and best is not None else ""
+
+
+def write(results: Results, document: Path) -> None:
+    """Where the document has a place for it."""
+    before, begin, rest = document.read_text().partition("<!-- bench -->\n")
+    _, end, after = rest.partition("<!-- /bench -->\n")
+    if not begin or not end:
+        raise SystemExit(f"{document} has no place for the tables")
+    document.write_text(f"{before}{begin}{table(results)}\n{end}{after}")
+
+
 if __name__ == "__main__":
-    print(table(Results(Path(sys.argv[1]))))
+    write(Results(Path(sys.argv[1])), Path(sys.argv[2]))
