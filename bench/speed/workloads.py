@@ -263,7 +263,8 @@ def scale(make: Make, workers: int, queued: int, times: int = 1) -> Rounds:
     its pickle: of the application, with what it has in hand."""
     function, calls = _calls(True, queued)
     expected = [args[-1] for args in calls]
-    size = sum(len(pickle.dumps(args, pickle.HIGHEST_PROTOCOL)) for args in calls) / queued
+    pickles = (pickle.dumps((function, args), pickle.HIGHEST_PROTOCOL) for args in calls)
+    size = sum(map(len, pickles)) / queued
     with closing(make(workers)) as pool:
         while True:
             each: list[Report] = []
