@@ -59,8 +59,8 @@ def show(figure: Figure, rounds: int, found: Found, verdicts: list[Verdict]) -> 
             continue
         print(f"  {side:10}", end="")
         for key, (unit, size) in figure.costs.items():
-            value = median(report[key] for report in reports) / size
-            print(f"{_short(value):>11} {unit:2}", end="")
+            values = [report[key] / size for report in reports if key in report]
+            print(f"{_short(median(values)):>11} {unit:2}" if values else " " * 14, end="")
         if compared and side != "prefork" and "prefork" not in found.missing:
             middle, best = quotient(found, (side, compared), ("prefork", compared))
             print(f"{middle:16.2f} x, best rounds {best:.2f} x", end="")

@@ -6,6 +6,7 @@ asked for; a loop takes the next one by the counter, and says what came of it.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -18,11 +19,9 @@ Calls = list[tuple[Function, tuple[Any, ...]]]
 
 
 def _loop(line: Connection, counter: Any) -> None:
+    """Until the application lets go of the line."""
     while True:
-        try:
-            calls: Calls = line.recv()
-        except EOFError:
-            os._exit(0)
+        calls: Calls = line.recv()
         while True:
             with counter.get_lock():
                 at = counter.value
@@ -48,7 +47,9 @@ class _Loops:
             if os.fork() == 0:
                 for other in [*self.lines, line]:
                     other.close()
-                _loop(end, self.counter)
+                with contextlib.suppress(EOFError, OSError):
+                    _loop(end, self.counter)
+                os._exit(0)
             end.close()
             self.lines.append(line)
 

@@ -259,8 +259,8 @@ def _resident() -> int:
 
 
 def scale(make: Make, workers: int, queued: int, times: int = 1) -> Rounds:
-    """So many tasks queued while all workers are held, then done. Memory in bytes for each, beyond
-    its pickle: of the application, with what it has in hand."""
+    """So many tasks queued while all workers are held, then done. Of a single time also memory in
+    bytes for each, beyond its pickle: of the application, with what it has in hand."""
     function, calls = _calls(True, queued)
     expected = [args[-1] for args in calls]
     pickles = (pickle.dumps((function, args), pickle.HIGHEST_PROTOCOL) for args in calls)
@@ -268,7 +268,6 @@ def scale(make: Make, workers: int, queued: int, times: int = 1) -> Rounds:
     with closing(make(workers)) as pool:
         while True:
             each: list[Report] = []
-            grown = 0
             for _ in range(times):
                 before = resident(os.getpid())
                 held = [pool.submit(tasks.hold, (i,)) for i in range(workers)]
@@ -276,7 +275,7 @@ def scale(make: Make, workers: int, queued: int, times: int = 1) -> Rounds:
                     time.sleep(0.001)
                 with Taken(queued) as taken:
                     handles = [pool.submit(function, args) for args in calls]
-                    grown = max(grown, resident(os.getpid()) - before)
+                    grown = resident(os.getpid()) - before
                     board.open_gate(workers)
                     pool.take(handles[-1])
                     results = [pool.take(handle) for handle in handles]
@@ -285,7 +284,9 @@ def scale(make: Make, workers: int, queued: int, times: int = 1) -> Rounds:
                 del handles, results
                 each.append(taken.each())
             mean = {key: statistics.fmean(one[key] for one in each) for key in each[0]}
-            yield mean | {"bytes": grown / queued - size, "pickle": size}
+            if times == 1:
+                mean |= {"bytes": grown / queued - size, "pickle": size}
+            yield mean
 
 
 WORKLOADS: dict[str, Callable[..., Rounds]] = {
