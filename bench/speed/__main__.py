@@ -112,8 +112,8 @@ def main() -> int:
             verdicts = [bound.verdict(found) for bound in figure.bounds]
             show(figure, given.rounds, found, verdicts)
             results.add(figure, given.rounds, found, verdicts)
+            results.save()
             passes = passes and all(verdict.passes for verdict in verdicts)
-    results.save()
     if given.svg is not None:
         import plot
 

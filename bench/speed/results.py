@@ -52,6 +52,7 @@ class Results:
         self.entries[figure.title] = entry
 
     def save(self) -> None:
+        """After each figure: a run that is broken off leaves what it has."""
         if self._path is not None:
             self._path.write_text(json.dumps(self.entries, indent=1) + "\n")
 
