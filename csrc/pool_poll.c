@@ -109,7 +109,7 @@ static void fire_timers(pf_pool *pool)
         pf__timer_stop(&pool->timers, timer);
         if (timer == &pool->standby_timer)
             pf__zygote_want_standby(pool);
-        else if (timer != &pool->start_timer) /* whose turn looks at all workers anyhow */
+        else if (timer != &pool->start_timer) /* whose turn looks at all news anyhow */
             pf__child_timer(pool, timer);
     }
 }

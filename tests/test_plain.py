@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import importlib
 import os
@@ -151,6 +152,13 @@ def test_a_task_by_the_short_way_is_like_any_other(two):
     assert (task.name, task.id) == ("first", task._number)
     assert (task.get(), task.exception(), task.successful(), task.pid) == ("a", None, True, None)
     assert task.accepted()
+
+
+def test_a_task_is_no_argument(two):
+    task = two.apply_async(first, ("a",))
+    for refused in (pickle.dumps, copy.copy, lambda found: two.apply_async(first, (found,))):
+        with pytest.raises(TypeError, match="<Task .*first.*> cannot be pickled or copied"):
+            refused(task)
 
 
 def test_its_errors_are_its_own(two):

@@ -34,7 +34,7 @@ class TaskState:
         self._accepted_by = 0
 
     def has_value(self) -> bool:
-        # First: whoever settles it may have put the bytes there, and be about to clear _result.
+        # First: who settles it puts the bytes there, and clears _result then.
         if self._state != FINISHED:
             return False
         data = self._data

@@ -31,7 +31,7 @@ cdef class TaskState:
         self._limit = limit
 
     def has_value(self):
-        # First: whoever settles it may have put the bytes there, and be about to clear _result.
+        # First: who settles it puts the bytes there, and clears _result then.
         if self._state is not FINISHED:
             return False
         cdef bytes data = self._data

@@ -16,16 +16,13 @@ from concurrent.futures._base import (
     RUNNING,
     CancelledError,
 )
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import codec
 from ._core import TaskState, call_first, call_once
 from .errors import TimeoutError
 from .options import check_timeout
 from .threads import is_main_thread
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -357,6 +354,9 @@ class Task(TaskState, concurrent.futures.Future[T]):
             raise error
         else:
             self._pool.logger.exception("a callback of %r raised; it is dropped", self)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} cannot be pickled or copied: a task belongs to its pool")
 
     def __repr__(self) -> str:
         state = "done"
