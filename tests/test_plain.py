@@ -89,6 +89,21 @@ def fork():
     return os.fork() or echo()
 
 
+forked = []
+
+
+def fork_when_told():
+    signal.signal(signal.SIGUSR1, lambda *_: forked.append(os.fork()))
+
+
+def has_forked():
+    return len(forked)
+
+
+def end_of_fork():
+    return os.waitstatus_to_exitcode(os.waitpid(forked[0], 0)[1])
+
+
 @pytest.fixture
 def two(pool):
     return pool(2, putlocks=False)
@@ -205,6 +220,16 @@ def test_a_call_that_returns_in_a_fork_is_answered_once(two):
     assert two.apply(fork) > 0
     assert two.map(first, range(20)) == list(range(20))
     assert two.stats["workers_replaced"] == 0
+
+
+def test_a_fork_by_a_handler_of_a_worker_that_sleeps_ends_quietly(pool):
+    idle = pool(1, putlocks=False, initializer=fork_when_told)
+    idle.apply(first, (1,))
+    os.kill(idle.workers[0].pid, signal.SIGUSR1)
+    deadline = time.monotonic() + 30
+    while not idle.apply(has_forked) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert idle.apply(end_of_fork) == 0
 
 
 def test_the_hook_is_called_for_each(pool):

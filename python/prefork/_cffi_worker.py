@@ -17,6 +17,11 @@ from ._cffi_core import ffi, lib
 from ._cffi_steps import bytes_at, call, errno_now, failed, hear, nanoseconds
 
 
+def refused(error: int) -> BaseException:
+    """A fork of the worker has nothing more to do."""
+    return SystemExit(0) if error == errno.ECHILD else failed(error)
+
+
 class CoreWorker:
     __slots__ = ("_claim", "_claims", "_current", "_pid", "_worker")
 
@@ -108,7 +113,7 @@ class CoreWorker:
             if result < 0:
                 if error == errno.ESHUTDOWN:
                     return False
-                raise failed(error)
+                raise refused(error)
             self._wait(lib.pf_worker_wait)
         outcome = codec.run_call(self._body, self._call, self._pid)
         self._deliver(*outcome)
@@ -138,7 +143,7 @@ class CoreWorker:
             )
         )
         if result < 0 and error != errno.EINTR:
-            raise failed(error)
+            raise refused(error)
 
     def _deliver(self, outcome: int, data: bytes) -> None:
         self._current = None

@@ -122,7 +122,7 @@ cdef class CoreWorker:
             with nogil:
                 result = until(self.worker)
             if result < 0 and errno != EINTR:
-                check(result)
+                check_own(result)
         finally:
             pf.pf_worker_release_signals(self.worker)
         PyErr_CheckSignals()
