@@ -40,8 +40,8 @@ cdef class CorePool:
 
     # Kept where its end is looked for within this call, so that no signal handler that raises can
     # come in between. An end that another thread has met already is to be applied again.
-    def submit(self, TaskState kept not None, delivery, bytes body not None, bint tell, double soft_limit,
-               double limit, double queue_limit, uint32_t retries):
+    def submit(self, TaskState kept not None, delivery, bytes body not None, bint tell,
+               double soft_limit, double limit, double queue_limit, uint32_t retries):
         cdef pf.pf_task_options options
         options.tell = tell
         options.retries = retries
@@ -51,7 +51,8 @@ cdef class CorePool:
         if not self._keep(kept, delivery, body, &options):
             PyErr_SetFromErrno(OSError)
 
-    cdef bint _keep(self, TaskState task, delivery, bytes body, pf.pf_task_options *options) except -1:
+    cdef bint _keep(self, TaskState task, delivery, bytes body,
+                    pf.pf_task_options *options) except -1:
         cdef const char *data = body
         cdef size_t size = len(body)
         # Without giving up the GIL if the pool is free, which it nearly always is.

@@ -5,8 +5,9 @@ cdef object TYPES = plain.TYPES
 cdef int VERSION = plain.VERSION
 cdef unsigned char CALL = plain.CALL[0]
 cdef bint RESULTS[256]
-for byte in range(256):
-    RESULTS[byte] = byte in plain.RESULTS
+cdef int each_byte
+for each_byte in range(256):
+    RESULTS[each_byte] = each_byte in plain.RESULTS
 cdef dict references = plain.references
 cdef dict known = plain.known
 cdef object new_reference = plain.reference_to

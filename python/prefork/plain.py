@@ -1,7 +1,7 @@
 """The short form of calls and results: what `marshal` brings over exactly as it is.
 
-In a third of pickle's time, and in one step that runs no code of anybody's; but only of a few
-types. Nothing of it is one object with anything else afterwards.
+In a third of pickle's time, and in one step that runs nobody's code but that of audit hooks; only
+of a few types. Nothing of it is one object with anything else afterwards.
 """
 
 from __future__ import annotations

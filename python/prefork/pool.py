@@ -8,7 +8,7 @@ One task, as a walk through the layers:
     CoreWorker.serve_next  a worker's turn, from worker._serve     (_cython_worker.pxi, …)
     pf_worker_claim        it claims the task, makes the call      (csrc/worker_tasks.c)
     pf_worker_deliver      result ring                             (csrc/worker_tasks.c)
-    pf_pool_poll           supervisor: settled; an event           (csrc/pool.c, pool_orders.c)
+    pf_pool_poll           supervisor: settled; an event           (csrc/pool_poll.c, pool_orders.c)
     Delivery.apply         resolves the Task                       (delivery.py)
     Delivery.run_callbacks calls back                              (delivery.py)
 """
