@@ -62,8 +62,9 @@ test-c: $(VENV)/tools ## C tests plain, and the simulation: recorded seeds and a
 test-python: $(VENV)/installed ## the Python suite on one Python: PYTHON=python3 PREFORK_CORE=cffi
 	$(BIN)/python -m pytest tests
 
+# In a process group of its own: it may run beside the other, and each looks what its group has left.
 test-python-cffi: $(VENV)/installed ## the same over the binding by cffi
-	PREFORK_CORE=cffi $(BIN)/python -m pytest tests
+	PREFORK_CORE=cffi setsid --wait $(BIN)/python -m pytest tests
 
 # A venv for each release of Celery.
 CELERY ?= 5.7
