@@ -43,7 +43,6 @@ class Job(prefork.Task[Any]):
     """What `Pool.apply_async` returns. To the pool its result is the outcome of a Call, which is
     (True, value) or (False, ExceptionInfo), and its callbacks are methods of its own."""
 
-    _is_plain = False
     _propagate = (BaseException,)  # what its methods let out is meant for the hub
     _ended_by = 0  # the signal by which it was ended by name
     is_over = False  #: whether it has given back its slot of Celery's semaphore
