@@ -100,13 +100,7 @@ class MeasuredIterator(MapIterator[R]):
     def collect(self) -> list[R]:
         """All results, in a list. The input is not held back by those that are not taken."""
         self._is_eager = True
-        results: list[R] = []
-        while True:
-            try:
-                results.append(self.next())
-            except StopIteration:
-                return results
-            results.extend(self._hand[2])
+        return super().collect()
 
     def _advance(self, deadline: float | None) -> bool:
         """Have another part in hand; False after the deadline. Raises StopIteration, or the last
