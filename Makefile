@@ -183,22 +183,14 @@ build/fuzz/built: $(VENV)/tools $(wildcard csrc/*.[ch] tests/fuzz/*.[ch] tests/c
 	$(BIN)/cmake --build build/fuzz --parallel 2
 	@touch $@
 
-# What is new goes into build/fuzz, not into the corpus: that is chosen by hand.
 fuzz: build/fuzz/built ## libFuzzer, each target in turn: FUZZ_SECONDS=300
 	for target in $(FUZZ_TARGETS); do \
-	    mkdir -p build/fuzz/$$target && \
-	    build/fuzz/tests/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) -max_len=512 \
-	        -len_control=0 -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/ \
-	        build/fuzz/$$target tests/fuzz/corpus/$$target || exit 1; \
+	    sh tests/fuzz/fuzz.sh $$target $(FUZZ_SECONDS) || exit 1; \
 	done
 	CLANG=$(CLANG) $(PYTHON) tests/fuzz/mutants.py
 
 test-fuzz: build/fuzz/built ## 30 s of each target, two at a time
-	mkdir -p $(addprefix build/fuzz/,$(FUZZ_TARGETS))
-	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I@ sh -c 'build/fuzz/tests/fuzz/fuzz_@ \
-	    -max_total_time=30 -max_len=512 -len_control=0 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=build/fuzz/ build/fuzz/@ tests/fuzz/corpus/@ >build/fuzz/@.log 2>&1 && \
-	    echo fuzz_@ && tail -n 5 build/fuzz/@.log || { tail -n 60 build/fuzz/@.log; exit 255; }'
+	printf '%s\n' $(FUZZ_TARGETS) | xargs -P 2 -I@ sh tests/fuzz/fuzz.sh @ 30
 
 test-all: ## the Python suite on every supported Python; fails on a missing one
 	@for version in $(VERSIONS); do sh tools/test_version.sh $$version || exit 1; done

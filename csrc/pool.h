@@ -70,6 +70,7 @@ struct pf__child {        /* one seat's present process */
     uint64_t needed; /* the newest sequence whose body it has asked for */
     int64_t since;
     pid_t pid;
+    int confirmed; /* its zygote has said so, too */
     uint64_t peak_rss;
     int watch; /* its exit; -1 if it cannot be watched */
     int status, status_known, exit_seen, zygote_lost;
@@ -153,6 +154,7 @@ void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,
                     uint64_t value);
+void pf__child_signal(const struct pf__child *child, int signal);
 /* Tells the worker that the time of its task is up: after `why` ns, or PF_INTERRUPTED. */
 void pf__child_soften(const struct pf__child *child, uint64_t seq, int64_t why);
 

@@ -70,7 +70,7 @@ int pf__child_spawn(pf_pool *pool, struct pf__child *child)
     child->status = -1;
     child->peak_rss = child->needed = 0;
     child->status_known = child->exit_seen = child->zygote_lost = 0;
-    child->watching_out = child->reported = 0;
+    child->watching_out = child->reported = child->confirmed = 0;
     child->zygote = NULL;
     pool->counts.spawned++;
     if (zygote == NULL) {
@@ -151,7 +151,8 @@ static void watch(pf_pool *pool, struct pf__child *child, pid_t pid)
 }
 
 /* A newborn claims and speaks before the zygote's word of it is read, or if that never comes. What
- * it says stands until then. */
+ * it says of itself is enough to watch it by; but none is signalled by that, for it may be wild,
+ * and the pid anybody's: ours, too. */
 void pf__child_learn_pid(pf_pool *pool, struct pf__child *child)
 {
     if (child->pid != 0 || child->board.segment == NULL)
@@ -168,9 +169,11 @@ void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
         unwatch(pool, child);
         pf__timer_stop(&pool->timers, &child->timer);
         child->pid = child->exit_seen = 0;
-        child->seat.up_early = false; /* what it was sent went to nobody, or to somebody else */
     }
     watch(pool, child, pid);
+    child->confirmed = 1;
+    if (atomic_load(&child->board.segment->softened) != 0) /* it may have been told before */
+        pf__child_signal(child, PF_SOFT_SIGNAL);
     if (!child->exit_seen)
         pf__timer_stop(&pool->timers, &child->timer);
     pf__supervisor_spawned(&pool->sup, &child->seat);

@@ -172,13 +172,14 @@ static void expire(pf_pool *pool, struct pf__task *task)
         pf__supervisor_withdrawn(&pool->sup, task, PF_EXPIRED);
 }
 
-/* Whose pid is not known is not signalled: 0 would be ourselves and our family. An application that
- * has given up the right to signal them, as daemons do, has their zygote do it. */
-static void signal_child(const struct pf__child *child, int signal)
+/* Whose pid is not known is not signalled: 0 would be ourselves and our family, and what a worker
+ * says of itself may be anybody's. An application that has given up the right to signal them, as
+ * daemons do, has their zygote do it. */
+void pf__child_signal(const struct pf__child *child, int signal)
 {
     struct pf__message message = {.type = PF_MESSAGE_SIGNAL, .pid = child->pid, .status = signal};
-    if (child->pid <= 0 || pf__process_signal(child->watch, child->pid, signal) == 0 ||
-        errno != EPERM)
+    if (child->pid <= 0 || !child->confirmed ||
+        pf__process_signal(child->watch, child->pid, signal) == 0 || errno != EPERM)
         return;
     if (child->zygote != NULL && child->zygote->control >= 0)
         (void)pf__control_send(child->zygote->control, &message, NULL, 0);
@@ -188,7 +189,7 @@ void pf__child_soften(const struct pf__child *child, uint64_t seq, int64_t why)
 {
     atomic_store_explicit(&child->board.segment->soft_limit, why, memory_order_relaxed);
     atomic_store_explicit(&child->board.segment->softened, seq, memory_order_release);
-    signal_child(child, PF_SOFT_SIGNAL);
+    pf__child_signal(child, PF_SOFT_SIGNAL);
 }
 
 static void soften(pf_pool *pool, struct pf__child *child, struct pf__task *task)
@@ -293,7 +294,7 @@ void pf__pool_obey(pf_pool *pool)
             soften(pool, child, order.task);
             break;
         case PF_ORDER_ASK:
-            signal_child(child, PF_STACKS_SIGNAL);
+            pf__child_signal(child, PF_STACKS_SIGNAL);
             break;
         case PF_ORDER_LOOK_ASKED:
             look_asked(pool, child, order.seq);
@@ -303,7 +304,7 @@ void pf__pool_obey(pf_pool *pool)
             break;
         case PF_ORDER_SIGNAL:
             pf__child_note(pool, child, PF_NOTE_SIGNALLED, (uint64_t)order.signal);
-            signal_child(child, order.signal);
+            pf__child_signal(child, order.signal);
             break;
         case PF_ORDER_SAMPLE:
             sample(pool, child);

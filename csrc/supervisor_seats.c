@@ -59,7 +59,7 @@ void pf__supervisor_kill(struct pf__supervisor *sup, struct pf__seat *seat, int 
     pf__seat_forget_call(sup, seat);
     seat->killed = true;
     seat->signal = signal;
-    if (seat->state != PF_SEAT_SPAWNING || seat->up_early) /* else its pid is not known yet */
+    if (seat->state != PF_SEAT_SPAWNING) /* else its pid is not known yet, or by its word alone */
         send_signal(sup, seat);
 }
 
@@ -134,7 +134,7 @@ void pf__supervisor_spawned(struct pf__supervisor *sup, struct pf__seat *seat)
         return;
     seat->state = seat->up_early ? PF_SEAT_UP : PF_SEAT_STARTING;
     sup->spawning--;
-    if (seat->killed && !seat->up_early)
+    if (seat->killed)
         send_signal(sup, seat);
 }
 
@@ -142,13 +142,10 @@ void pf__supervisor_up(struct pf__supervisor *sup, struct pf__seat *seat)
 {
     if (seat->state == PF_SEAT_VACANT)
         return;
-    if (seat->state != PF_SEAT_SPAWNING) {
-        seat->state = PF_SEAT_UP;
-    } else if (!seat->up_early) {
+    if (seat->state == PF_SEAT_SPAWNING)
         seat->up_early = true;
-        if (seat->killed)
-            send_signal(sup, seat);
-    }
+    else
+        seat->state = PF_SEAT_UP;
     sup->failures = 0;
     if (seat->retiring && !seat->killed)
         pf__timer_stop(&sup->timers, &seat->timer);

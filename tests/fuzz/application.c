@@ -4,6 +4,7 @@
  *   a result of the hostile worker counts only for a task that it claimed
  *   while that worker writes only what is its own, every task that it did not claim ends by what an
  *   honest worker made of it, and no honest worker is signalled but for a task of its own
+ *   whatever a worker says of itself, the application is never signalled
  *   one turn of the pool takes a bounded number of steps, and what it holds is bounded
  *   at the end nothing is left: no descriptor, no mapping, no memory, no process */
 #define _GNU_SOURCE
@@ -116,6 +117,7 @@ void oracle_observe(struct process *who)
 
 void oracle_signal(struct process *process)
 {
+    MUST(process != application);
     if (process->role != WORKER || is_hostile(process) || wild || terminated)
         return;
     MUST(process->segment != NULL && pf__word_state(process->segment->page) == PF_CONDEMNED);
@@ -274,7 +276,9 @@ static bool all_settled(bool but_seized)
 
 static void come_to_an_end(void)
 {
-    tamed = true; /* what it has done stays */
+    tamed = true; /* what it has done stays, and it does to the end what it has begun */
+    while (hostile_is_at_it())
+        sim_wait(NULL, now + ms);
     for (int i = 0; i < 40 && wild; i++)
         poll_pool(5 * ms);
     while (!wild && !all_settled(true))

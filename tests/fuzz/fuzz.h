@@ -44,6 +44,7 @@ struct truth *truth_of(uint64_t id); /* NULL: no such task lives */
 void hostile_forget(void);
 void hostile_observe(void);
 bool is_hostile(const struct process *process);
+bool hostile_is_at_it(void); /* it lives, and is not at its end yet */
 _Noreturn void be_hostile(pf_worker *worker);
 
 #endif

@@ -47,7 +47,8 @@ _Noreturn void wrong(const char *file, int line, const char *what)
 {
     const char *name = strrchr(file, '/');
     fprintf(stderr, "%s:%d: %s\n", name != NULL ? name + 1 : file, line, what);
-    for (uint32_t i = 0; pool != NULL && i < pool->sup.seat_count; i++) {
+    bool intact = pool != NULL && !application->dead; /* its memory goes with it */
+    for (uint32_t i = 0; intact && i < pool->sup.seat_count; i++) {
         const struct pf__child *child = (const struct pf__child *)pool->seats[i];
         fprintf(stderr, "seat %u: state %d, killed %d, retiring %d, page %llx, %s\n", i,
                 child->seat.state, child->seat.killed, child->seat.retiring,

@@ -18,6 +18,15 @@ bool is_hostile(const struct process *process)
     return process->role == WORKER && hostile[process - processes] == process->generation;
 }
 
+bool hostile_is_at_it(void)
+{
+    for (struct process *process = processes; process < processes + PROCESSES; process++)
+        if (is_hostile(process) && !process->dead && !process->doomed && !process->over &&
+            !(process->waits && process->until == PF_NEVER))
+            return true;
+    return false;
+}
+
 /* ---- values -------------------------------------------------------------------------------- */
 
 static uint64_t raw(int bytes)

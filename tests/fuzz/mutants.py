@@ -31,6 +31,13 @@ MUTANTS = {  # what is wrong then: file, old text, new text
         "int lied = child->pid != 0 && child->pid != pid;",
         "int lied = 0;",
     ),
+    "a worker's own word on its pid is as good as its zygote's, and whose it is is killed": (
+        "pool_children.c",
+        "    pid_t pid = atomic_load(&child->board.segment->pid);\n"
+        "    if (pid > 0)\n        watch(pool, child, pid);",
+        "    pid_t pid = atomic_load(&child->board.segment->pid);\n"
+        "    if (pid > 0)\n        pf__child_spawned(pool, child, pid);",
+    ),
     "a start of zero, or in the future, is believed": (
         "pool_traffic.c",
         "    if (!is_sound(pool, page, started)) {",
