@@ -159,6 +159,8 @@ def test_a_reconnect_keeps_what_runs(worker, gate, redis_url):
         result = one.tasks.hold.delay(gate.path)
         (pid,) = gate.arrived()
         for i in range(3):
+            # What is not acknowledged comes once more, and `hold` would have both processes.
+            eventually(lambda: not client.hlen("unacked"))
             known = one.said().count("Connected to")
             for connection in listening(client) - ours:
                 client.client_kill_filter(_id=connection)
