@@ -1,8 +1,9 @@
 /* The driver: a C thread that keeps the pool going while nobody waits on it.
  *
  * It never touches the interpreter, so an application that burns Python does not starve its own
- * workers. It takes the role of driving after a millisecond in which no caller polled, and gives it
- * up at once to a caller who wants it. Idle, it sleeps in the poll without a tick. */
+ * workers. It takes the role of driving after a millisecond in which no caller polled (four, where
+ * one has polled all the time), and gives it up at once to a caller who wants it. Idle, it sleeps
+ * in the poll without a tick. */
 #define _GNU_SOURCE
 #include "platform.h"
 #include "pool.h"
@@ -10,10 +11,12 @@
 #include <errno.h>
 #include <signal.h>
 
-enum { TAKE_OVER = 1000000, GATHER = 1000000 }; /* ns */
+enum { TAKE_OVER = 1000000, MOST_NAP = 4 * TAKE_OVER, GATHER = 1000000 }; /* ns */
+enum { BUSY_CALLER = 64 };                                                /* drives in a nap */
 
-/* Waits until it looks as if nobody drives. Called and left with the lock held. */
-static int await_turn(pf_pool *pool)
+/* Waits until it looks as if nobody drives; ever longer where callers drive all the time, whom each
+ * look takes a processor from. Called and left with the lock held. */
+static int await_turn(pf_pool *pool, int64_t *nap)
 {
     if (pool->driving || pool->claimants > 0) {
         pool->driver_parked = 1; /* woken when the role is given up */
@@ -25,8 +28,9 @@ static int await_turn(pf_pool *pool)
     }
     uint64_t drives = pool->drives;
     pthread_mutex_unlock(&pool->lock);
-    (void)pf__semaphore_wait(pool->driver_wake, TAKE_OVER);
+    (void)pf__semaphore_wait(pool->driver_wake, *nap);
     pthread_mutex_lock(&pool->lock);
+    *nap = pool->drives - drives < BUSY_CALLER ? TAKE_OVER : *nap < MOST_NAP ? 2 * *nap : MOST_NAP;
     return !pool->driving && pool->claimants == 0 && pool->drives == drives;
 }
 
@@ -41,10 +45,11 @@ static void tell_of_events(pf_pool *pool)
 static void *drive(void *argument)
 {
     pf_pool *pool = argument;
+    int64_t nap = TAKE_OVER;
     pf__process_name("prefork-driver");
     pthread_mutex_lock(&pool->lock);
     while (!pool->driver_stops) {
-        if (!await_turn(pool))
+        if (!await_turn(pool, &nap))
             continue;
         pool->driving = pool->by_driver = 1;
         uint64_t settled = 0;

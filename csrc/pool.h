@@ -26,6 +26,7 @@
 #include "prefork.h"
 #include "ring.h"
 #include "scoreboard.h"
+#include "spin.h"
 #include "supervisor.h"
 
 #include <pthread.h>
@@ -99,8 +100,10 @@ struct pf_pool {
     struct pf__timer start_timer;   /* a guest's next look at what has begun */
     uint64_t serial, generations;
     pf_options options;
-    int64_t timer_at; /* what the poll's timer is set to */
-    int64_t looked;   /* when somebody last looked into the poll */
+    int64_t timer_at;     /* what the poll's timer is set to */
+    int64_t looked;       /* when somebody last looked into the poll */
+    struct pf__spin spin; /* of callers who wait */
+    uint32_t awaited;     /* as the ring says it */
 
     pf_event *events; /* a ring of those nobody has taken yet */
     size_t event_first, event_count, event_room;
@@ -134,6 +137,8 @@ struct pf_pool {
 struct pf__child *pf__pool_runner(pf_pool *pool, const struct pf__task *task);
 
 /* pool_poll.c */
+/* Whether somebody waits for each result as it comes, and so may they for his next task. */
+void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited);
 int pf__pool_enter(pf_pool *pool); /* 0 with the lock held, or -1 with errno */
 void pf__pool_leave(pf_pool *pool);
 void pf__pool_pass_on(pf_pool *pool); /* to who drives: what follows from claims just noted */
@@ -150,6 +155,7 @@ void pf__pool_tell_time(pf_pool *pool); /* and what was claimed until then, if s
 /* pool_orders.c */
 void pf__pool_obey(pf_pool *pool);
 void pf__pool_call_sleepers(pf_pool *pool);
+int pf__pool_has_spinners(const pf_pool *pool); /* who may take what is published without a call */
 void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,

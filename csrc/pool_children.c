@@ -253,8 +253,9 @@ static void bury(pf_pool *pool, struct pf__child *child)
     pf__ring_release(&pool->ring, seat->index);
     pf__child_look(pool, child);
     uint64_t page = atomic_load_explicit(&child->board.segment->page, memory_order_acquire);
-    atomic_fetch_and(&pool->ring.words->sleepers[seat->index / 64],
-                     ~((uint64_t)1 << seat->index % 64));
+    uint64_t others = ~((uint64_t)1 << seat->index % 64);
+    atomic_fetch_and(&pool->ring.words->sleepers[seat->index / 64], others);
+    atomic_fetch_and(&pool->ring.words->spinners[seat->index / 64], others);
     child->zygote_lost = zygote != NULL && zygote->role == PF_ZYGOTE_DEAD;
     pf_event event = pf__child_event(child, PF_EVENT_WORKER_EXITED);
     int in_order = child->status_known && child->status == 0;

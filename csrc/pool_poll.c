@@ -120,7 +120,9 @@ void pf__pool_advance(pf_pool *pool)
     pf__zygotes_flush(pool);
     pf__pool_note_claims(pool);
     pf__pool_drain(pool);
-    pf__pool_publish(pool);
+    pf__pool_obey(pool);
+    if (!pf__pool_has_spinners(pool)) /* else when we wait, should none of them have taken it */
+        pf__pool_call_sleepers(pool);
 }
 
 /* ---- waiting ------------------------------------------------------------------------------- */
@@ -178,10 +180,48 @@ static int look_is_due(const pf_pool *pool)
     return pool->sup.now - pool->looked > 1000000;
 }
 
+void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited)
+{
+    if (pool->awaited != awaited)
+        atomic_store_explicit(&pool->ring.pool->awaited, awaited, memory_order_relaxed);
+    pool->awaited = awaited;
+}
+
+/* A caller who waits for no more tasks than there are workers waits for each of them. */
+static int is_awaited(const pf_pool *pool)
+{
+    return !pool->by_driver && pool->sup.unfinished > 0 && pool->sup.unfinished <= pool->sup.live;
+}
+
+static int has_news_within_a_spin(pf_pool *pool)
+{
+    const _Atomic uint64_t *news = pool->ring.words->news;
+    uint32_t workers = pool->sup.seat_count;
+    uint64_t rouses = atomic_load(&pool->rouses);
+    int64_t until = pf__now() + PF_SPIN;
+    int found, late;
+    pthread_mutex_unlock(&pool->lock);
+    do {
+        pf__spin_once(&pool->spin);
+        late = pf__now() >= until || atomic_load(&pool->rouses) != rouses;
+        found = pf__ring_any(news, workers);
+    } while (!found && !late);
+    pthread_mutex_lock(&pool->lock);
+    pf__spin_ended(&pool->spin, found);
+    return found;
+}
+
 int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
 {
     struct pf__poll_event events[POLL_BATCH];
-    int count = 0, error = 0, may_sleep = !listen || arm(pool);
+    int count = 0, error = 0;
+    if (deadline > pool->sup.now)
+        pf__pool_is_awaited(pool, is_awaited(pool));
+    int found = deadline > pool->sup.now && pool->awaited && pf__spin_pays(&pool->spin) &&
+                has_news_within_a_spin(pool);
+    if (!found)
+        pf__pool_call_sleepers(pool);
+    int may_sleep = !found && (!listen || arm(pool));
     if (may_sleep || look_is_due(pool)) {
         int64_t due = next_deadline(pool), now = pf__now();
         int64_t left = !may_sleep || deadline <= now ? 0 : deadline - now;
@@ -310,6 +350,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
         }
     }
     int error = errno;
+    pf__pool_call_sleepers(pool);
     pool->event_known = pool->event_count; /* who polls comes again; but a guest is told */
     settle_down(pool);
     if (follows && !pool->driving) /* woken to take the role, and there is no need to any more */

@@ -24,11 +24,14 @@ static int set_options(struct pf__task *task, const pf_task_options *options)
 
 /* To wake a worker costs more than a short task does, here and there. While such come in numbers
  * sleepers are called for some of them at a time, where somebody will soon look who calls for the
- * rest: the caller when he waits, or else the driver. */
+ * rest: the caller when he waits, or else the driver. Nor is one called if another spins. */
 static int calls_can_wait(pf_pool *pool)
 {
-    if (!pf__supervisor_tasks_are_brief(&pool->sup) || !pool->driver_runs ||
-        (pool->driving && !pool->driver_gathers))
+    if (!pool->driver_runs || (pool->driving && !pool->driver_gathers))
+        return 0;
+    if (pf__pool_has_spinners(pool))
+        return 1;
+    if (!pf__supervisor_tasks_are_brief(&pool->sup))
         return 0;
     int64_t now = pf__now();
     if (now - pool->called_at < CALL_INTERVAL)
@@ -77,6 +80,8 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
     if (limited)
         pf__pool_tell_time(pool);
     pf__supervisor_submit(&pool->sup, &job->task);
+    if (pool->sup.unfinished > pool->sup.live)
+        pf__pool_is_awaited(pool, 0);
     pf__pool_obey(pool);
     if (!calls_can_wait(pool))
         pf__pool_call_sleepers(pool);

@@ -237,6 +237,8 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child)
         atomic_store_explicit(&segment->rung, 0, memory_order_relaxed);
         atomic_thread_fence(memory_order_seq_cst);
     }
+    if (!child->reported && child->channel.in >= 0) /* that it is up comes before what it does */
+        pf__child_drain_pipe(pool, child, sizeof(struct pf__frame));
     drain_ring(pool, child);
     for (struct pf__task *task = child->seat.held.first; task != NULL; task = task->next)
         if (task->tell && !task->told) {
@@ -249,10 +251,7 @@ void pf__child_drain(pf_pool *pool, struct pf__child *child)
 
 int pf__pool_has_news(const pf_pool *pool)
 {
-    uint64_t news = 0;
-    for (uint32_t i = 0; i * 64 < pool->sup.seat_count; i++)
-        news |= atomic_load_explicit(&pool->ring.words->news[i], memory_order_relaxed);
-    return news != 0;
+    return pf__ring_any(pool->ring.words->news, pool->sup.seat_count);
 }
 
 /* Whoever has any has said so; to look at all of them would cost each task more, the more workers

@@ -325,9 +325,10 @@ void pf_worker_unblock(pf_worker *worker);
 int pf_worker_ready(pf_worker *worker);
 int pf_worker_failed(pf_worker *worker, const void *data, size_t size);
 
-/* Claims a task without waiting: 1, and it has begun as far as everybody is concerned; 0: none
- * now, wait by pf_worker_wait; -1 with errno: ESHUTDOWN when the worker shall end in good order,
- * EPIPE if the application has gone, ECHILD in a forked copy of a worker. */
+/* Claims a task without waiting, but for as long as a wake-up takes where it comes within that: 1,
+ * and it has begun as far as everybody is concerned; 0: none now, wait by pf_worker_wait; -1 with
+ * errno: ESHUTDOWN when the worker shall end in good order, EPIPE if the application has gone,
+ * ECHILD in a forked copy of a worker. */
 int pf_worker_claim(pf_worker *worker, pf_claim *claim);
 
 /* Between these two the calling thread has every signal blocked, but for as long as it waits: one

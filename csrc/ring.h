@@ -38,6 +38,7 @@ struct pf__ring_pool {                        /* written by the pool, read by al
     _Alignas(PF_LINE) _Atomic uint64_t head;  /* nothing before it is READY: a hint for newborns */
     _Alignas(PF_LINE) _Atomic uint32_t armed; /* ring my bell: I am, or am about to be, asleep */
     _Atomic int64_t looks_at; /* but not for a mere start before then: I shall look by myself */
+    _Atomic uint32_t awaited; /* a caller waits, for no more tasks than there are workers */
     uint32_t slots, body_size;
     _Alignas(PF_LINE) unsigned char bodies[];
 };
@@ -49,6 +50,8 @@ struct pf__slot {
 struct pf__ring_words {                                          /* written by all */
     _Alignas(PF_LINE) _Atomic uint64_t sleepers[PF_WORKER_BITS]; /* a hint: it may be called */
     _Alignas(PF_LINE) _Atomic uint64_t news[PF_WORKER_BITS]; /* its segment is to be looked at */
+    /* A hint: it spins, and need not be called; nor need another for what it takes. */
+    _Alignas(PF_LINE) _Atomic uint64_t spinners[PF_WORKER_BITS];
     struct pf__slot slot[];
 };
 
@@ -77,6 +80,15 @@ static inline _Atomic uint64_t *pf__ring_word(const struct pf__ring *ring, uint6
 static inline struct pf__body *pf__ring_body(const struct pf__ring *ring, uint64_t seq)
 {
     return (void *)(ring->pool->bodies + (size_t)(seq & (ring->slots - 1)) * ring->body_size);
+}
+
+/* Whether one of the first so many workers has its bit there. */
+static inline int pf__ring_any(const _Atomic uint64_t *bits, uint32_t workers)
+{
+    uint64_t any = 0;
+    for (uint32_t i = 0; i * 64 < workers; i++)
+        any |= atomic_load_explicit(&bits[i], memory_order_relaxed);
+    return any != 0;
 }
 
 /* The pool's steps. Publishing puts the body in place, makes the word READY and moves the tail;

@@ -7,6 +7,7 @@
 #include "output.h"
 #include "prefork.h"
 #include "scoreboard.h"
+#include "spin.h"
 
 #include <signal.h>
 
@@ -19,6 +20,8 @@ struct pf_worker {
     uint64_t generation;
     uint64_t cursor; /* nothing before it will ever be READY again */
     uint64_t sleeps;
+    struct pf__spin spin;
+    int awaited;  /* somebody waited for the last result, and may now send another task */
     uint64_t seq; /* of the claim, 0 for none */
     uint64_t id;
     uint32_t flags;

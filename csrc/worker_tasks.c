@@ -223,6 +223,36 @@ static int go_down(pf_worker *worker)
     return -1;
 }
 
+static void set_bit(_Atomic uint64_t *words, uint32_t slot, int set)
+{
+    uint64_t bit = (uint64_t)1 << slot % 64;
+    if (set)
+        atomic_fetch_or_explicit(&words[slot / 64], bit, memory_order_relaxed);
+    else
+        atomic_fetch_and_explicit(&words[slot / 64], ~bit, memory_order_relaxed);
+}
+
+/* Whoever waited for the last result may send the next task as soon as he has it. */
+static int take_within_a_spin(pf_worker *worker)
+{
+    if (!worker->awaited || !pf__spin_pays(&worker->spin))
+        return 0;
+    const struct pf__ring *ring = &worker->ring;
+    int64_t until = pf__now() + PF_SPIN;
+    int taken, late;
+    set_bit(ring->words->spinners, worker->slot, 1);
+    do {
+        pf__spin_once(&worker->spin);
+        late = pf__now() >= until; /* first the time, then the look: it may have stood still */
+        taken = atomic_load_explicit(&ring->pool->tail, memory_order_acquire) != worker->cursor &&
+                pf__worker_take_ready(worker);
+    } while (!taken && !late);
+    set_bit(ring->words->spinners, worker->slot, 0);
+    pf__spin_ended(&worker->spin, taken);
+    worker->awaited = taken;
+    return taken;
+}
+
 int pf_worker_claim(pf_worker *worker, pf_claim *claim)
 {
     struct pf__segment *segment = worker->board.segment;
@@ -235,7 +265,9 @@ int pf_worker_claim(pf_worker *worker, pf_claim *claim)
             uint32_t control = atomic_load_explicit(&segment->control, memory_order_acquire);
             if (left == 0 || control & PF_CTL_RETIRE)
                 return go_down(worker);
-            if (control & PF_CTL_HOLD || !pf__worker_take_ready(worker))
+            if (control & PF_CTL_HOLD)
+                return 0;
+            if (!pf__worker_take_ready(worker) && !take_within_a_spin(worker))
                 return 0;
             if (left != UINT32_MAX)
                 atomic_store_explicit(&segment->claims_left, left - 1, memory_order_relaxed);
@@ -270,14 +302,9 @@ static int something_to_claim(const pf_worker *worker)
 
 static void set_sleeper(pf_worker *worker, int asleep)
 {
-    _Atomic uint64_t *word = &worker->ring.words->sleepers[worker->slot / 64];
-    uint64_t bit = (uint64_t)1 << worker->slot % 64;
     atomic_store_explicit(&worker->board.segment->asleep, asleep ? ++worker->sleeps : 0,
                           memory_order_relaxed);
-    if (asleep)
-        atomic_fetch_or_explicit(word, bit, memory_order_relaxed);
-    else
-        atomic_fetch_and_explicit(word, ~bit, memory_order_relaxed);
+    set_bit(worker->ring.words->sleepers, worker->slot, asleep);
 }
 
 int pf_worker_wait(pf_worker *worker)
@@ -345,6 +372,7 @@ int pf_worker_deliver(pf_worker *worker, uint32_t outcome, const void *data, siz
                      worker->id);
     worker->delivering = 0;
     worker->seq = 0;
+    worker->awaited = atomic_load_explicit(&worker->ring.pool->awaited, memory_order_relaxed) != 0;
     store_page(worker, 0, PF_IDLE);
     show_news(worker);
     ring_if_armed(worker);

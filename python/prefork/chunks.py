@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures._base import FINISHED
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,10 +85,7 @@ class ChunkIterator(MapIterator[R]):
         """All that have ended, up to the first that has not."""
         while opened:
             task = opened[0]
-            if task._state == FINISHED and task._exception is None:
-                if task._data is not None:
-                    task._unpack()
-                    continue
+            if task.has_value():
                 results.append(task._result)
             elif not task._has_ended():
                 return
@@ -97,27 +95,40 @@ class ChunkIterator(MapIterator[R]):
 
     def _submit_many(self, opened: deque[Task[Any]], count: int) -> None:
         """As many items. What Ctrl-C breaks off here has no end in any case."""
-        pool, target, star, name = self._pool, self._target, self._star, self._name
-        limit, soft = self._limit or pool._timeout, pool._soft_timeout
+        pool, target, star = self._pool, self._target, self._star
+        submit, delivery = pool._core.submit_call, pool._delivery
+        limits = self._limit, pool._timeout, pool._soft_timeout
+        has_limits = any(limit is not None for limit in limits)
         begun = len(opened)
         try:
             pool._check_usable()
             for item in islice(self._input, count):
-                try:
-                    body = codec.encode_call(target, tuple(item) if star else (item,), None)
-                except Exception as error:
-                    codec.encode_call(target, (), None)  # else it is the function
-                    task = self._new_task()
-                    task._settle(None, error, False)
-                else:
-                    task = Task(pool, name, None, limit)
-                    if soft is not None:
-                        task._soft_limit = soft
-                    pool._submit(task, body)
+                task = None
+                if not has_limits:
+                    with suppress(Exception):  # what is wrong is said below
+                        args = tuple(item) if star else (item,)
+                        task = submit(Task, pool, delivery, target, args, None)
+                if task is None:
+                    task = self._submit_one(item)
+                elif delivery.events or not delivery.health.is_well:
+                    pool._look_after_submit()
                 opened.append(task)
         except Exception as error:  # it comes after the results of what went before
             self._error = error
         self._exhausted = len(opened) - begun < count
+
+    def _submit_one(self, item: Any) -> Task[Any]:
+        """One that cannot be pickled has failed; if the function cannot, that is raised."""
+        task = self._new_task()
+        try:
+            args = tuple(item) if self._star else (item,)
+            body = codec.encode_call(self._target, args, None)
+        except Exception as error:
+            codec.encode_call(self._target, (), None)
+            task._settle(None, error, False)
+        else:
+            self._pool._submit(task, body)
+        return task
 
     def _ahead(self) -> int:
         return AHEAD * max(1, self._pool.limit)

@@ -206,7 +206,7 @@ MUTANTS = [
         "bury-undrained",
         "pool_children.c",
         "    pf__child_drain(pool, child);\n    if (child->channel.in >= 0)\n"
-        "        pf__child_drain_pipe(pool, child, pf__channel_pending(&child->channel));\n",
+        "        pf__child_drain_pipe(pool, child, pf__channel_pending(&child->channel), 1);\n",
         "",
         "what a worker delivered before it died does not count",
     ),
@@ -246,8 +246,8 @@ MUTANTS = [
     Mutant(
         "spare-claims",
         "worker_tasks.c",
-        "if (control & PF_CTL_HOLD || !pf__worker_take_ready(worker))",
-        "if (!pf__worker_take_ready(worker))",
+        "            if (control & PF_CTL_HOLD)\n",
+        "            if (0)\n",
         "a spare claims before its turn",
     ),
     Mutant(

@@ -97,6 +97,9 @@
 /* So short that starts are often just missed. */
 #define PF_START_LOOK 100000
 
+/* Clocks move at every look: a few. */
+#define PF_SPIN 5
+
 /* pool_children.c makes result rings of this size, so that they are often full. */
 #ifdef SIM_RESULTS_SIZE
 #include "scoreboard.h"
