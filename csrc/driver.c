@@ -27,11 +27,13 @@ static int await_turn(pf_pool *pool, int64_t *nap)
         pool->driver_parked = 0;
     }
     uint64_t drives = pool->drives;
+    pool->driver_naps = *nap > TAKE_OVER;
     pthread_mutex_unlock(&pool->lock);
     (void)pf__semaphore_wait(pool->driver_wake, *nap);
     pthread_mutex_lock(&pool->lock);
+    pool->driver_naps = 0;
     *nap = pool->drives - drives < BUSY_CALLER ? TAKE_OVER : *nap < MOST_NAP ? 2 * *nap : MOST_NAP;
-    return !pool->driving && pool->claimants == 0 && pool->drives == drives;
+    return !pool->driving && pool->claimants == 0 && pf__now() - pool->polled >= TAKE_OVER;
 }
 
 static void tell_of_events(pf_pool *pool)
@@ -66,6 +68,7 @@ static void *drive(void *argument)
             pool->driver_gathers = 0;
         }
         pf__pool_advance(pool);
+        pf__pool_call_sleepers(pool);
         tell_of_events(pool);
         pool->by_driver = 0;
         pf__pool_pass_role(pool);

@@ -57,6 +57,9 @@ int pf__process_ended(pid_t pid, int *status, uint64_t *peak_rss);
  * it is gone or nobody knows. */
 uint64_t pf__process_memory(pid_t pid, uint64_t enough);
 
+/* Whose child it is, 0 if nobody knows. */
+pid_t pf__process_parent(pid_t pid);
+
 /* Whether the signal waits for the process, and every thread blocks it. 0 if nobody knows. */
 int pf__process_is_deaf(pid_t pid, int signal);
 

@@ -183,6 +183,14 @@ static int has_signal(const char *status, const char *set, int signal)
     return line != NULL && (strtoull(line + strlen(set), NULL, 16) >> (signal - 1) & 1) != 0;
 }
 
+pid_t pf__process_parent(pid_t pid)
+{
+    char status[4096];
+    const char *line =
+        read_proc(pid, "status", status, sizeof status) == 0 ? strstr(status, "\nPPid:") : NULL;
+    return line != NULL ? (pid_t)strtol(line + strlen("\nPPid:"), NULL, 10) : 0;
+}
+
 int pf__process_is_deaf(pid_t pid, int signal)
 {
     char name[64], status[4096];

@@ -209,6 +209,13 @@ uint64_t pf__process_memory(pid_t pid, uint64_t enough)
     return usage.ri_phys_footprint / 1024;
 }
 
+pid_t pf__process_parent(pid_t pid)
+{
+    struct proc_bsdshortinfo about;
+    int size = proc_pidinfo((int)pid, PROC_PIDT_SHORTBSDINFO, 0, &about, sizeof about);
+    return size == (int)sizeof about ? (pid_t)about.pbsi_ppid : 0;
+}
+
 int pf__process_is_deaf(pid_t pid, int signal)
 {
     (void)pid;

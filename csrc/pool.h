@@ -125,7 +125,9 @@ struct pf_pool {
     pthread_t driver;
     int driver_runs, driver_stops, driver_parked, driver_lost;
     struct pf__semaphore *driver_wake;
+    int driver_naps; /* for longer than that, for callers drive all the time */
     uint64_t drives; /* counted up by every caller that polls */
+    int64_t polled;  /* when one did last */
 
     pf_pool_info counts;
     sigset_t mask; /* of the thread that is about to fork */
@@ -137,8 +139,6 @@ struct pf_pool {
 struct pf__child *pf__pool_runner(pf_pool *pool, const struct pf__task *task);
 
 /* pool_poll.c */
-/* Whether somebody waits for each result as it comes, and so may they for his next task. */
-void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited);
 int pf__pool_enter(pf_pool *pool); /* 0 with the lock held, or -1 with errno */
 void pf__pool_leave(pf_pool *pool);
 void pf__pool_pass_on(pf_pool *pool); /* to who drives: what follows from claims just noted */
@@ -152,10 +152,16 @@ void pf__pool_pass_role(pf_pool *pool); /* to a follower, or the driver */
 void pf__pool_note_claims(pf_pool *pool);
 void pf__pool_tell_time(pf_pool *pool); /* and what was claimed until then, if something is due */
 
+/* pool_spin.c */
+/* Somebody waits for each result as it comes, or does not. */
+void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited);
+/* Spins until there is news, if that pays, without the lock meanwhile. Whether there is. */
+int pf__pool_spin(pf_pool *pool, int64_t deadline);
+int pf__pool_spinners_suffice(const pf_pool *pool); /* for all that is READY, without a call */
+
 /* pool_orders.c */
 void pf__pool_obey(pf_pool *pool);
 void pf__pool_call_sleepers(pf_pool *pool);
-int pf__pool_has_spinners(const pf_pool *pool); /* who may take what is published without a call */
 void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,

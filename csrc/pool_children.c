@@ -171,14 +171,16 @@ void pf__child_spawned(pf_pool *pool, struct pf__child *child, pid_t pid)
         child->pid = child->exit_seen = 0;
     }
     watch(pool, child, pid);
-    child->confirmed = 1;
+    child->confirmed = 1;                                  /* by its zygote, or the kernel */
     if (atomic_load(&child->board.segment->softened) != 0) /* it may have been told before */
         pf__child_signal(child, PF_SOFT_SIGNAL);
     if (!child->exit_seen)
         pf__timer_stop(&pool->timers, &child->timer);
     pf__supervisor_spawned(&pool->sup, &child->seat);
-    if (lied)
+    if (lied) {
         pf__child_misbehaved(pool, child);
+        pf__supervisor_kill(&pool->sup, &child->seat, SIGKILL); /* it may have hit another so far */
+    }
 }
 
 void pf__child_not_spawned(pf_pool *pool, struct pf__child *child, int error)

@@ -346,11 +346,6 @@ static uint64_t nap_of(const struct pf__child *child)
                : atomic_load_explicit(&child->board.segment->asleep, memory_order_relaxed);
 }
 
-int pf__pool_has_spinners(const pf_pool *pool)
-{
-    return pf__ring_any(pool->ring.words->spinners, pool->sup.seat_count);
-}
-
 /* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
  * sleep, look for READY" exclude that both see nothing. */
 void pf__pool_call_sleepers(pf_pool *pool)

@@ -121,7 +121,7 @@ void pf__pool_advance(pf_pool *pool)
     pf__pool_note_claims(pool);
     pf__pool_drain(pool);
     pf__pool_obey(pool);
-    if (!pf__pool_has_spinners(pool)) /* else when we wait, should none of them have taken it */
+    if (!pf__pool_spinners_suffice(pool)) /* else when we wait, should they not have taken it */
         pf__pool_call_sleepers(pool);
 }
 
@@ -180,45 +180,13 @@ static int look_is_due(const pf_pool *pool)
     return pool->sup.now - pool->looked > 1000000;
 }
 
-void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited)
-{
-    if (pool->awaited != awaited)
-        atomic_store_explicit(&pool->ring.pool->awaited, awaited, memory_order_relaxed);
-    pool->awaited = awaited;
-}
-
-/* A caller who waits for no more tasks than there are workers waits for each of them. */
-static int is_awaited(const pf_pool *pool)
-{
-    return !pool->by_driver && pool->sup.unfinished > 0 && pool->sup.unfinished <= pool->sup.live;
-}
-
-static int has_news_within_a_spin(pf_pool *pool)
-{
-    const _Atomic uint64_t *news = pool->ring.words->news;
-    uint32_t workers = pool->sup.seat_count;
-    uint64_t rouses = atomic_load(&pool->rouses);
-    int64_t until = pf__now() + PF_SPIN;
-    int found, late;
-    pthread_mutex_unlock(&pool->lock);
-    do {
-        pf__spin_once(&pool->spin);
-        late = pf__now() >= until || atomic_load(&pool->rouses) != rouses;
-        found = pf__ring_any(news, workers);
-    } while (!found && !late);
-    pthread_mutex_lock(&pool->lock);
-    pf__spin_ended(&pool->spin, found);
-    return found;
-}
-
 int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
 {
     struct pf__poll_event events[POLL_BATCH];
     int count = 0, error = 0;
-    if (deadline > pool->sup.now)
-        pf__pool_is_awaited(pool, is_awaited(pool));
-    int found = deadline > pool->sup.now && pool->awaited && pf__spin_pays(&pool->spin) &&
-                has_news_within_a_spin(pool);
+    int64_t since = pf__now(), next = next_deadline(pool); /* it may stand still in a spin, too */
+    int found = deadline > pool->sup.now && pf__pool_spin(pool, deadline);
+    notice_stall(pool, since, next);
     if (!found)
         pf__pool_call_sleepers(pool);
     int may_sleep = !found && (!listen || arm(pool));
@@ -333,6 +301,7 @@ int pf_pool_poll(pf_pool *pool, pf_event *events, int max, int64_t timeout, uint
     int64_t deadline = later(pool->sup.now, timeout);
     int count = look_into_poll(pool, timeout), follows = 0;
     pool->drives++;
+    pool->polled = pool->sup.now;
     while (count >= 0) {
         pf__pool_advance(pool);
         count = take_events(pool, events, max);
@@ -413,6 +382,7 @@ int pf_pool_fd(pf_pool *pool)
     }
     if (pf__pool_enter(pool) < 0)
         return -1;
+    pf__pool_call_sleepers(pool); /* what was left to a driver */
     settle_down(pool);
     int fd = pf__poll_fd(pool->poll);
     pf__pool_leave(pool);

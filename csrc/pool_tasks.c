@@ -29,9 +29,9 @@ static int calls_can_wait(pf_pool *pool)
 {
     if (!pool->driver_runs || (pool->driving && !pool->driver_gathers))
         return 0;
-    if (pf__pool_has_spinners(pool))
+    if (pf__pool_spinners_suffice(pool))
         return 1;
-    if (!pf__supervisor_tasks_are_brief(&pool->sup))
+    if (!pf__supervisor_tasks_are_brief(&pool->sup) || pool->driver_naps)
         return 0;
     int64_t now = pf__now();
     if (now - pool->called_at < CALL_INTERVAL)

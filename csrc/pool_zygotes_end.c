@@ -120,8 +120,8 @@ int pf__zygote_is_mute(pf_pool *pool, struct pf__zygote *zygote)
     for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
         struct pf__child *child = (struct pf__child *)pool->seats[i];
         if (child->zygote == zygote && child->seat.state == PF_SEAT_SPAWNING &&
-            !give_up_birth(pool, child))
-            pf__child_spawned(pool, child, child->pid); /* by its own word */
+            !give_up_birth(pool, child) && pf__process_parent(child->pid) == zygote->pid)
+            pf__child_spawned(pool, child, child->pid);
     }
     zygote->children--;
     pf__zygote_let_go(pool, zygote);

@@ -86,7 +86,8 @@ void pf__seat_retire(struct pf__supervisor *sup, struct pf__seat *seat)
     sup->retiring++;
     pf__seat_forget_call(sup, seat);
     pf__seat_wants(sup, seat, TODO_RETIRE);
-    if (seat->state != PF_SEAT_UP && !seat->killed) /* its initializer may never return */
+    /* Its initializer may never return. */
+    if (seat->state != PF_SEAT_UP && !seat->up_early && !seat->killed)
         pf__timer_set(&sup->timers, &seat->timer, sup->now + PF_EXIT_PATIENCE);
 }
 

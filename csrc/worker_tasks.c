@@ -1,6 +1,5 @@
 /* A worker's tasks: it claims one, holds it through its page, delivers the result, and sleeps when
  * there is none.
- *
  * The order of the stores is the protocol (docs/design.md, "The protocol"): at any instruction this
  * process may be killed, and the words must then say how far the task had come. */
 #define _GNU_SOURCE
@@ -223,13 +222,12 @@ static int go_down(pf_worker *worker)
     return -1;
 }
 
-static void set_bit(_Atomic uint64_t *words, uint32_t slot, int set)
+static void set_bit(_Atomic uint64_t *word, uint32_t slot, int set)
 {
     uint64_t bit = (uint64_t)1 << slot % 64;
-    if (set)
-        atomic_fetch_or_explicit(&words[slot / 64], bit, memory_order_relaxed);
-    else
-        atomic_fetch_and_explicit(&words[slot / 64], ~bit, memory_order_relaxed);
+    word += slot / 64;
+    (void)(set ? atomic_fetch_or_explicit(word, bit, memory_order_relaxed)
+               : atomic_fetch_and_explicit(word, ~bit, memory_order_relaxed));
 }
 
 /* Whoever waited for the last result may send the next task as soon as he has it. */
@@ -239,11 +237,13 @@ static int take_within_a_spin(pf_worker *worker)
         return 0;
     const struct pf__ring *ring = &worker->ring;
     int64_t until = pf__now() + PF_SPIN;
-    int taken, late;
+    int taken = 0, late;
     set_bit(ring->words->spinners, worker->slot, 1);
     do {
         pf__spin_once(&worker->spin);
-        late = pf__now() >= until; /* first the time, then the look: it may have stood still */
+        late = pf__now() >= until; /* and then a look: it may have stood still, or shall end */
+        if (atomic_load_explicit(&worker->board.segment->control, memory_order_acquire) != 0)
+            break;
         taken = atomic_load_explicit(&ring->pool->tail, memory_order_acquire) != worker->cursor &&
                 pf__worker_take_ready(worker);
     } while (!taken && !late);

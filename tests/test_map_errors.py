@@ -12,7 +12,7 @@ import threading
 import pytest
 
 import prefork
-from helpers import fail_on_odd, hold, square
+from helpers import fail_on_odd, hold, lines, square
 
 
 def outcomes(results):
@@ -274,3 +274,30 @@ def test_errors_of_a_chunk_name_the_function(pool):
     assert "while it ran exit_on_three" in str(lost)
     with pytest.raises(prefork.TimeoutError, match="of hold"):
         pool(0).imap(hold, [1, 2], 2).next(0)
+
+
+class Counted:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        with open(self.path, "a") as file:
+            file.write("pickled\n")
+        raise ValueError("not this one")
+
+
+def give(*args):
+    return args
+
+
+@pytest.mark.parametrize("at", [0, 150])  # what a map begins with goes another way than the rest
+def test_an_item_that_cannot_be_sent_is_tried_once_and_its_call_is_not_another(pool, tmp_path, at):
+    one = pool(1)
+    items = [(i,) for i in range(at)]
+    with pytest.raises(ValueError, match="not this one"):
+        one.map(give, [*items, Counted(str(tmp_path / "tries"))], chunksize=1)
+    assert len(lines(tmp_path / "tries")) == 1
+    with pytest.raises(Exception, match="pickle|local object"):
+        one.starmap(give, [*items, iter([1, lambda: 0])], chunksize=1)
+    with pytest.raises(TypeError, match="not iterable"):
+        one.starmap(give, [*items, 5], chunksize=1)

@@ -101,8 +101,9 @@ def _warn_of_stack() -> None:
 def _fork(core: CorePool, setup: WorkerSetup, preload: Sequence[str]) -> None:
     _warn_of_threads()
     _warn_of_stack()
-    # Garbage of the application is finalized where it belongs, before the fork.
-    gc.collect()
+    # Garbage is finalized where it belongs: what is young now, before the fork; of what is older
+    # there is never much, and it is frozen in the zygote with all else.
+    gc.collect(1 if gc.isenabled() else 2)
     tracker = sys.modules.get("multiprocessing.resource_tracker")
     if tracker is not None:  # shared by all workers, so that it outlives each of them
         tracker.ensure_running()

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures._base import FINISHED
-from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -103,31 +102,39 @@ class ChunkIterator(MapIterator[R]):
         try:
             pool._check_usable()
             for item in islice(self._input, count):
-                task = None
-                if not has_limits:
-                    with suppress(Exception):  # what is wrong is said below
-                        args = tuple(item) if star else (item,)
-                        task = submit(Task, pool, delivery, target, args, None)
+                if has_limits:
+                    opened.append(self._submit_one(item))
+                    continue
+                try:
+                    args = tuple(item) if star else (item,)
+                    task = submit(Task, pool, delivery, target, args, None)
+                except Exception as error:  # what comes when it has been submitted, too: not again
+                    task = self._failed(error)
                 if task is None:
-                    task = self._submit_one(item)
-                elif delivery.events or not delivery.health.is_well:
-                    pool._look_after_submit()
+                    raise pool._refusal()
                 opened.append(task)
+                if delivery.events or not delivery.health.is_well:
+                    pool._look_after_submit()
         except Exception as error:  # it comes after the results of what went before
             self._error = error
         self._exhausted = len(opened) - begun < count
 
     def _submit_one(self, item: Any) -> Task[Any]:
-        """One that cannot be pickled has failed; if the function cannot, that is raised."""
-        task = self._new_task()
         try:
             args = tuple(item) if self._star else (item,)
             body = codec.encode_call(self._target, args, None)
         except Exception as error:
-            codec.encode_call(self._target, (), None)
-            task._settle(None, error, False)
-        else:
-            self._pool._submit(task, body)
+            return self._failed(error)
+        task = self._new_task()
+        self._pool._submit(task, body)
+        return task
+
+    def _failed(self, error: Exception) -> Task[Any]:
+        """In the place of an item that could not be sent. If it is the function that cannot be
+        pickled, that is raised."""
+        codec.encode_call(self._target, (), None)
+        task = self._new_task()
+        task._settle(None, error, False)
         return task
 
     def _ahead(self) -> int:

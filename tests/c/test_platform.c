@@ -268,6 +268,18 @@ TEST(a_poll_lets_signals_in_and_nobody_else_does)
     close(ends[1]);
 }
 
+TEST(a_process_is_its_parents_until_it_is_reaped)
+{
+    CHECK_EQ(pf__process_parent(getpid()), getppid());
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(pf__process_parent(getpid()) == getppid() ? 0 : 1);
+    siginfo_t info;
+    CHECK(pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0);
+    CHECK(info.si_status == 0 && pf__process_parent(pid) == getpid());
+    CHECK(waitpid(pid, NULL, 0) == pid && pf__process_parent(pid) == 0);
+}
+
 TEST(who_blocks_a_signal_in_every_thread_is_deaf_to_it)
 {
     int to[2], from[2];

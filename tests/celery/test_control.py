@@ -71,7 +71,7 @@ def test_a_revoking_sigusr1_is_a_soft_limit(worker, gate):
 
 def test_autoscaling_up_and_down(worker, gate):
     one = worker("--autoscale", "4,1", AUTOSCALE_KEEPALIVE="0.2")
-    assert len(one.children()) == 1
+    eventually(lambda: len(one.children()) == 1)
     results = [one.tasks.hold.delay(gate.path) for _ in range(4)]
     assert len(set(gate.arrived(4))) == 4
     gate.open(4)

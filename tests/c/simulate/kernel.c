@@ -221,6 +221,13 @@ uint64_t pf__process_memory(pid_t pid, uint64_t enough)
     return process->memory_used;
 }
 
+pid_t pf__process_parent(pid_t pid)
+{
+    sim_step();
+    const struct process *process = process_find(pid);
+    return process != NULL && process->parent != NULL ? process->parent->pid : 0;
+}
+
 int pf__process_is_deaf(pid_t pid, int signal)
 {
     sim_step();
