@@ -162,6 +162,27 @@ def test_sigusr1_raises_the_soft_limit_in_the_job(driven, gate):
     assert one.said[1] == ("success", "softly")
 
 
+def hold_twice(path):
+    try:
+        hold(path)
+    except billiard.exceptions.SoftTimeLimitExceeded:
+        hold(path)
+        return "tidy"
+
+
+def test_sigusr1_that_the_request_sends_as_well_comes_once(driven, gate):
+    one = driven(1)
+    job = one.submit(hold_twice, gate.path)
+    one.until(lambda: one.said)
+    gate.arrived()
+    one.pool.terminate_job(job.pid, signal.SIGUSR1)
+    gate.arrived()
+    assert job.terminate(signal.SIGUSR1)
+    gate.open()
+    one.until(lambda: len(one.said) == 2)
+    assert one.said[1] == ("success", "tidy")
+
+
 def test_a_job_may_be_terminated_when_it_is_accepted(driven, gate):
     one = driven(1)
 

@@ -87,7 +87,11 @@ class Job(prefork.Task[Any]):
 
     def terminate(self, signum: int | None = None) -> bool:
         """End it, and it alone, by `signum` (SIGTERM): one that has not begun never runs. It fails
-        with Terminated. Whether it had not ended yet."""
+        with Terminated. Whether it had not ended yet.
+
+        A request that is to be terminated calls this beside the pool's `terminate_job`, before or
+        after it. A process that ends does so once; but SIGUSR1, which a task survives, would find
+        it tidying up the second time, so here it ends only what has not begun."""
         signum = signals.SIGTERM if signum is None else signum
         self.noted()
         if self.is_over:
@@ -95,7 +99,7 @@ class Job(prefork.Task[Any]):
         if self.cancel():
             self._fail(einfo.terminated(signum))
             return True
-        return self.signal(signum)
+        return self.running() if signum == signals.SIGUSR1 else self.signal(signum)
 
     def noted(self) -> None:
         """Celery knows why it has ended, or has had the time for it: now it hears of that."""
