@@ -206,7 +206,7 @@ MUTANTS = [
         "bury-undrained",
         "pool_children.c",
         "    pf__child_drain(pool, child);\n    if (child->channel.in >= 0)\n"
-        "        pf__child_drain_pipe(pool, child, pf__channel_pending(&child->channel), 1);\n",
+        "        pf__child_drain_pipe(pool, child, pf__channel_pending(&child->channel));\n",
         "",
         "what a worker delivered before it died does not count",
     ),
