@@ -125,7 +125,7 @@ struct pf_pool {
     pthread_t driver;
     int driver_runs, driver_stops, driver_parked, driver_lost;
     struct pf__semaphore *driver_wake;
-    int driver_naps; /* for longer than that, for callers drive all the time */
+    int driver_naps; /* for more than a millisecond, as callers drive all the time */
     uint64_t drives; /* counted up by every caller that polls */
     int64_t polled;  /* when one did last */
 

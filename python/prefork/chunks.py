@@ -192,13 +192,12 @@ class ChunkIterator(MapIterator[R]):
     def _submit_singly(self, items: list[Any], error: Exception) -> None:
         """They cannot be pickled. Each item by itself then, and in the place of one that cannot be
         sent a task that has failed. What the function itself raises ends the input."""
-        codec.encode_call(self._target, (), None)
         if len(items) > 1:
+            codec.encode_call(self._target, (), None)
             while self._items:
                 self._submit(self._items[:1])
             return
-        task = self._new_task()
-        task._settle(None, error, False)
+        task = self._failed(error)
         try:
             self._open[task] = None
             if not self._ordered:
