@@ -213,9 +213,10 @@ static void free_jobs(pf_pool *pool)
         struct pf__job *job = pool->jobs.places[i].object;
         if (job != NULL)
             free(job->result);
-        free(job);
+        pf__slabs_give(job);
     }
     pf__handles_clear(&pool->jobs);
+    pf__slabs_clear(&pool->slabs);
 }
 
 void pf_pool_free(pf_pool *pool)

@@ -26,6 +26,7 @@
 #include "prefork.h"
 #include "ring.h"
 #include "scoreboard.h"
+#include "slab.h"
 #include "spin.h"
 #include "supervisor.h"
 
@@ -91,6 +92,7 @@ struct pf_pool {
     struct pf__history history;
     struct pf__poll *poll;
     struct pf__handles jobs;
+    struct pf__slabs slabs; /* the jobs' memory */
     struct pf__heap timers; /* of children, and these two */
     struct pf__seat **seats;
     struct pf__task **slots;

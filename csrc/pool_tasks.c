@@ -40,6 +40,36 @@ static int calls_can_wait(pf_pool *pool)
     return 0;
 }
 
+static void fill(struct pf__job *job, const void *body, size_t size)
+{
+    memset(job, 0, sizeof *job);
+    job->size = size;
+    memcpy(job->body, body, size);
+}
+
+/* With the lock: a job that has its id, `large` if there is one. NULL with errno. */
+static struct pf__job *admit(pf_pool *pool, struct pf__job *large, const void *body, size_t size)
+{
+    if (!pool->started || pool->closed) {
+        errno = pool->started ? ESHUTDOWN : ENOTCONN;
+        return NULL;
+    }
+    struct pf__job *job = large;
+    if (job == NULL) {
+        job = pf__slabs_take(&pool->slabs, sizeof *job + size);
+        if (job == NULL)
+            return NULL;
+        fill(job, body, size);
+    }
+    job->task.id = pf__handles_add(&pool->jobs, job);
+    if (job->task.id != 0)
+        return job;
+    if (job != large)
+        pf__slabs_give(job);
+    errno = ENOMEM;
+    return NULL;
+}
+
 uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
                         const pf_task_options *options, int may_block)
 {
@@ -47,37 +77,33 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
         errno = ECHILD;
         return 0;
     }
-    struct pf__job *job = malloc(sizeof *job + size);
-    if (job == NULL)
-        return 0;
-    memset(job, 0, sizeof *job);
-    job->size = size;
-    memcpy(job->body, body, size);
-    int limited = options != NULL && set_options(&job->task, options);
+    struct pf__job *large = NULL; /* its copying is to keep nobody waiting */
+    if (sizeof *large + size > PF_SLAB_MOST) {
+        large = pf__slabs_take_alone(sizeof *large + size);
+        if (large == NULL)
+            return 0;
+        fill(large, body, size);
+    }
     if (may_block)
         pthread_mutex_lock(&pool->lock);
     else if (pthread_mutex_trylock(&pool->lock) != 0) {
-        free(job);
+        pf__slabs_give(large);
         errno = EBUSY;
         return 0;
     }
-    uint64_t id = 0;
-    if (!pool->started || pool->closed)
-        errno = pool->started ? ESHUTDOWN : ENOTCONN;
-    else
-        id = pf__handles_add(&pool->jobs, job);
-    if (id == 0) {
+    struct pf__job *job = admit(pool, large, body, size);
+    if (job == NULL) {
         int error = errno;
         pthread_mutex_unlock(&pool->lock);
-        free(job);
+        pf__slabs_give(large);
         errno = error;
         return 0;
     }
-    job->task.id = id;
+    uint64_t id = job->task.id;
     pool->counts.submitted++;
     if (pool->sup.queue.first == NULL)
         pf__pool_note_claims(pool);
-    if (limited)
+    if (options != NULL && set_options(&job->task, options))
         pf__pool_tell_time(pool);
     pf__supervisor_submit(&pool->sup, &job->task);
     if (pool->sup.unfinished > pool->sup.live)

@@ -49,14 +49,14 @@ void pf__job_free(struct pf__job *job)
 {
     job->settled = true;
     if (job->lent == 0)
-        free(job);
+        pf__slabs_give(job);
 }
 
 static void give_back(void *owner)
 {
     struct pf__job *job = owner;
     if (--job->lent == 0 && job->settled)
-        free(job);
+        pf__slabs_give(job);
 }
 
 static void send_job(pf_pool *pool, struct pf__child *child, struct pf__job *job)

@@ -218,3 +218,30 @@ def fail_at_last(x):
     if x == 59:
         raise ValueError(x)
     return x
+
+
+# ---- a batch in itself ---------------------------------------------------------------------------
+
+
+def fail_on_five_and_nine(number: int, other: int = 0) -> int:
+    if number in (5, 9, 600, 1023):
+        raise ValueError(number)
+    return number + other
+
+
+@pytest.mark.parametrize("star", [False, True])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 511, 512, 513, 1023, 1024, 1030])
+def test_each_item_of_a_batch_has_its_result_whatever_others_raise(count, star):
+    """Few go one by one, many by eights, and some are left then."""
+    items = [(number, 1) if star else number for number in range(count)]
+    measured = batch.Batch(fail_on_five_and_nine, star)(items, 60.0)
+    odd = [number for number in (5, 9, 600, 1023) if number < count]
+    expected = [None if number in odd else number + star for number in range(count)]
+    assert measured.results == expected
+    assert sorted(measured.odd or {}) == odd
+
+
+@pytest.mark.parametrize(("count", "done"), [(100, 1), (batch.MANY, batch.STRIDE)])
+def test_a_batch_whose_time_is_up_ends_at_the_next_look(count, done):
+    measured = batch.Batch(abs, False)(list(range(count)), -1.0)
+    assert measured.results == list(range(done))

@@ -176,7 +176,7 @@ def busy(count: int) -> list[Figure]:
         Figure(
             "busy",
             "tasks of 1 ms while the main thread burns Python",
-            _sides("busy", count=count),
+            _sides("busy", (*POOLS, "ideal"), count=count),
             {"burning": US, "waiting": US},
             (own, faster(1.05, "mp.Pool", "burning")),
         )

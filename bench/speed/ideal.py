@@ -1,7 +1,7 @@
 """What could be reached: two plain forked loops with a shared counter, in a pool's clothes.
 
-The loops are forked ahead. All calls of a round are given to both at once, when the first result is
-asked for; a loop takes the next one by the counter, and says what came of it.
+The loops are forked ahead. All calls of a round are given to both at once, when they shall begin or
+the first result is asked for; a loop takes the next one by the counter, and says what came of it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pools import Function, Pool
 Calls = list[tuple[Function, tuple[Any, ...]]]
 
 
-def _loop(line: Connection, counter: Any) -> None:
+def _loop(line: Connection, told: Connection, counter: Any) -> None:
     """Until the application lets go of the line."""
     while True:
         calls: Calls = line.recv()
@@ -29,8 +29,8 @@ def _loop(line: Connection, counter: Any) -> None:
             if at >= len(calls):
                 break
             function, args = calls[at]
-            line.send((at, function(*args)))
-        line.send(None)
+            told.send((at, function(*args)))
+        told.send(None)
 
 
 class _Loops:
@@ -42,16 +42,22 @@ class _Loops:
         self.begun = False
         self.running: list[Any] = []
         self.lines: list[Any] = []
+        self.told: list[
+            Any
+        ] = []  # pipes: a round's results have room there, and nobody is waited for
         for _ in range(count):
-            line, end = context.Pipe()
+            end, line = context.Pipe(duplex=False)
+            result, told = context.Pipe(duplex=False)
             if os.fork() == 0:
-                for other in [*self.lines, line]:
+                for other in [*self.lines, *self.told, line, result]:
                     other.close()
                 with contextlib.suppress(EOFError, OSError):
-                    _loop(end, self.counter)
+                    _loop(end, told, self.counter)
                 os._exit(0)
             end.close()
+            told.close()
             self.lines.append(line)
+            self.told.append(result)
 
     def submit(self, function: Function, args: tuple[Any, ...]) -> int:
         if self.begun:
@@ -61,22 +67,25 @@ class _Loops:
         self.calls.append((function, args))
         return len(self.calls) - 1
 
-    def take(self, number: int) -> Any:
+    def begin(self) -> None:
         if not self.begun:
             self.begun, self.counter.value = True, 0
-            self.running = list(self.lines)
+            self.running = list(self.told)
             for line in self.lines:
                 line.send(self.calls)
+
+    def take(self, number: int) -> Any:
+        self.begin()
         while number not in self.results:
             self._hear()
         return self.results[number]
 
     def _hear(self) -> None:
-        line: Any
-        for line in wait(self.running):
-            told = line.recv()
+        one: Any
+        for one in wait(self.running):
+            told = one.recv()
             if told is None:
-                self.running.remove(line)
+                self.running.remove(one)
             else:
                 self.results[told[0]] = told[1]
 
@@ -84,7 +93,7 @@ class _Loops:
         return [self.take(each) for each in [self.submit(function, (item,)) for item in items]]
 
     def close(self) -> None:
-        for line in self.lines:
+        for line in [*self.lines, *self.told]:
             line.close()
         for _ in self.lines:
             os.wait()
@@ -92,4 +101,4 @@ class _Loops:
 
 def ideal(workers: int) -> Pool:
     loops = _Loops(workers)
-    return Pool(loops.submit, loops.take, loops.map, loops.close)
+    return Pool(loops.submit, loops.take, loops.map, loops.close, loops.begin)

@@ -28,6 +28,7 @@ class Pool:
     take: Callable[[Any], Any]  #: wait for a task's result
     map: Callable[[Function, Sequence[Any], int | None], list[Any]]  #: None: its own chunks
     close: Callable[[], object]
+    begin: Callable[[], object] = lambda: None  #: on what was submitted, if it has not begun yet
 
 
 Make = Callable[..., Pool]  #: of so many workers

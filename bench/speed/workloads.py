@@ -167,6 +167,7 @@ def busy(make: Make, count: int) -> Rounds:
                 with Taken(count) as taken:
                     goal = board.done() + count
                     handles = [pool.submit(tasks.nap, (i, 0.001)) for i in range(count)]
+                    pool.begin()
                     if what == "burning":
                         while board.done() < goal:
                             _burn()

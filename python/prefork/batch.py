@@ -15,9 +15,10 @@ from typing import Any
 from . import codec
 from .pace import MOST_BYTES, WORTH
 
-#: Items between two looks at the clock, at most: one for each 128 of a batch. More in a batch means
-#: that each is quicker than that look is dear.
+#: Items between two looks at the clock, at most.
 STRIDE = 8
+#: So many in a batch have that stride: each is quicker than a look is dear. Else one for each item.
+MANY = 512
 
 _present: list[Any] = []  # the items that are left of the batch that runs in this process
 
@@ -47,11 +48,10 @@ class Batch:
         odd: dict[int, codec.Outcome] = {}
         began = time.monotonic()
         count = len(items)
-        stride = max(1, min(STRIDE, count // 128))
         run = self._run_starred if self.star else self._run
         while True:
             try:
-                run(islice(items, len(results), None), results, stride, began + seconds)
+                run(items, results, began + seconds)
                 break
             except BaseException as error:
                 if os.getpid() != worker:
@@ -65,27 +65,51 @@ class Batch:
         _present = []
         return Measured(time.monotonic() - began, results, odd or None)
 
-    def _run(self, items: Iterable[Any], results: list[Any], stride: int, until: float) -> None:
+    def _run(self, items: list[Any], results: list[Any], until: float) -> None:
+        """Go on after the last result."""
         target, append, clock = self.target, results.append, time.monotonic
-        before = -1
-        while before < len(results):
-            before = len(results)
-            for item in islice(items, stride):
-                append(target(item))
+        for a, b, c, d, e, f, g, h in _eights(items, results):
+            append(target(a))
+            append(target(b))
+            append(target(c))
+            append(target(d))
+            append(target(e))
+            append(target(f))
+            append(target(g))
+            append(target(h))
+            if clock() > until:
+                return
+        for item in islice(items, len(results), None):
+            append(target(item))
             if clock() > until:
                 return
 
-    def _run_starred(
-        self, items: Iterable[Any], results: list[Any], stride: int, until: float
-    ) -> None:
+    def _run_starred(self, items: list[Any], results: list[Any], until: float) -> None:
         target, append, clock = self.target, results.append, time.monotonic
-        before = -1
-        while before < len(results):
-            before = len(results)
-            for item in islice(items, stride):
-                append(target(*item))
+        for a, b, c, d, e, f, g, h in _eights(items, results):
+            append(target(*a))
+            append(target(*b))
+            append(target(*c))
+            append(target(*d))
+            append(target(*e))
+            append(target(*f))
+            append(target(*g))
+            append(target(*h))
             if clock() > until:
                 return
+        for item in islice(items, len(results), None):
+            append(target(*item))
+            if clock() > until:
+                return
+
+
+def _eights(items: list[Any], results: list[Any]) -> Iterable[tuple[Any, ...]]:
+    """The items that are left, eight at a time, but for the last few; of few none. Without a loop
+    around them a call costs a twentieth of a microsecond less."""
+    if len(items) < MANY:
+        return ()
+    rest = islice(items, len(results), None)
+    return zip(rest, rest, rest, rest, rest, rest, rest, rest, strict=False)
 
 
 class Measured(codec.Late):

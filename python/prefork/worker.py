@@ -7,15 +7,14 @@ itself.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # what `signal` adds are enums: see below
 import contextlib
 import errno
 import faulthandler
 import os
-import random
 import signal
 import sys
 import threading
-from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing import process, util
@@ -46,9 +45,9 @@ class WorkerSetup:
 def forget_application() -> None:
     """In a newborn zygote: what belongs to the application must not be acted on here."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
+    for number in range(1, _signal.NSIG):
+        if callable(_signal.getsignal(number)):
+            _signal.signal(number, _signal.SIG_DFL)
     process._children.clear()  # type: ignore[attr-defined]  # at exit it would end them
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
@@ -99,9 +98,8 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     pid = os.getpid()
     try:
         threading.current_thread().name = "MainThread"
-        random.seed()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+        _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
         _become_process(core.slot)
         streams = _captured_streams() if core.captures else ()
         # What a crash has to say goes to the pool, and never to stderr. It may be enabled already,
@@ -160,34 +158,35 @@ def _initialize(core: CoreWorker, setup: WorkerSetup) -> bool:
     return True
 
 
-# It is not `signal.getsignal`, which on Python 3.10 and 3.11 looks for an enum's member in whatever
-# it finds, and for a function raises and catches an error: as long as the rest of a short task.
+# Those of `signal` look for an enum's member in whatever they are given and find; for a function
+# they raise and catch an error. That takes as long as the rest of a short task, and a tenth of the
+# memory that a newborn worker must have copied for itself.
 
 
 def _serve(core: CoreWorker, present: inside.Present, streams: Iterable[TextIO]) -> int:
     """Claim, call, deliver, until there is nothing more for us to do."""
     on_soft_limit = present.on_soft_limit
-    _take_soft_signal(present, signal.SIG_DFL)
+    _take_soft_signal(present, _signal.SIG_DFL)
     while True:
         if streams:
             _flush(streams)  # what the task before has left of a line is not the next one's
         if not core.serve_next():
             return 0
-        if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:
+        if _signal.getsignal(_core.SOFT_SIGNAL) != on_soft_limit:
             _take_soft_signal(present, on_soft_limit)
 
 
 def _take_soft_signal(present: inside.Present, expected: Any) -> None:
     """An initializer or a task that has a handler of its own for the soft signal loses it, and may
     read that in the log."""
-    found = signal.getsignal(_core.SOFT_SIGNAL)
+    found = _signal.getsignal(_core.SOFT_SIGNAL)
     if found != expected:
         worker_logger.warning(
             "signal %d tells of soft limits: what worker %d found for it, %r, is replaced",
             _core.SOFT_SIGNAL, os.getpid(), found,
         )  # fmt: skip
     if found != present.on_soft_limit:
-        signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
+        _signal.signal(_core.SOFT_SIGNAL, present.on_soft_limit)
 
 
 def _finish(setup: WorkerSetup, exitcode: int) -> None:

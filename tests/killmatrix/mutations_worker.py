@@ -50,10 +50,10 @@ MUTANTS = [
     Mutant(
         "masks-are-kept",
         "worker.py",
-        "        if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:\n",
+        "        if _signal.getsignal(_core.SOFT_SIGNAL) != on_soft_limit:\n",
         "        if _core.SOFT_SIGNAL in signal.pthread_sigmask(signal.SIG_BLOCK, []):\n"
         "            raise RuntimeError\n"
-        "        if getsignal(_core.SOFT_SIGNAL) != on_soft_limit:\n",
+        "        if _signal.getsignal(_core.SOFT_SIGNAL) != on_soft_limit:\n",
         "a worker cannot live with the mask that a task has left",
         ("changes-signal-masks",),
     ),
