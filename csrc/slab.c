@@ -20,8 +20,6 @@
 #define ASAN_UNPOISON_MEMORY_REGION(at, size) ((void)(at), (void)(size))
 #endif
 
-enum { SLAB_SIZE = 64 << 10 }; /* bytes */
-
 struct piece {
     struct pf__slab *slab; /* NULL: malloc's */
     unsigned char memory[];
@@ -69,18 +67,18 @@ static void drop(struct pf__slab *slab)
 {
     unlink_roomy(slab);
     slab->owner->count--;
-    ASAN_UNPOISON_MEMORY_REGION(slab, SLAB_SIZE);
+    ASAN_UNPOISON_MEMORY_REGION(slab, PF_SLAB_SIZE);
     free(slab);
 }
 
 static struct pf__slab *new_slab(struct pf__slabs *slabs, uint32_t kind)
 {
-    struct pf__slab *slab = malloc(SLAB_SIZE);
+    struct pf__slab *slab = malloc(PF_SLAB_SIZE);
     if (slab == NULL)
         return NULL;
-    uint32_t all = (uint32_t)((SLAB_SIZE - sizeof *slab) / (kind * PF_SLAB_STEP));
+    uint32_t all = (uint32_t)((PF_SLAB_SIZE - sizeof *slab) / (kind * PF_SLAB_STEP));
     *slab = (struct pf__slab){.owner = slabs, .kind = kind, .fresh = all, .all = all};
-    ASAN_POISON_MEMORY_REGION(slab->memory, SLAB_SIZE - sizeof *slab);
+    ASAN_POISON_MEMORY_REGION(slab->memory, PF_SLAB_SIZE - sizeof *slab);
     slabs->count++;
     link_roomy(slab);
     return slab;

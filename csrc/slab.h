@@ -8,6 +8,9 @@
 
 #include <stddef.h>
 
+#ifndef PF_SLAB_SIZE /* the simulation has few tasks at a time */
+#define PF_SLAB_SIZE (64 << 10)
+#endif
 enum { PF_SLAB_STEP = 32, PF_SLAB_MOST = 1024 }; /* bytes: what is larger is malloc's */
 
 struct pf__slabs {

@@ -97,6 +97,9 @@
 /* So short that starts are often just missed. */
 #define PF_START_LOOK 100000
 
+/* So small that slabs come and go with a few tasks. */
+#define PF_SLAB_SIZE 2048
+
 /* Clocks move at every look: a few. */
 #define PF_SPIN 5
 
