@@ -169,11 +169,11 @@ def test_a_call_into_c_that_has_returned_keeps_its_result(pool):
     """The signal comes while no line of Python runs, and is handled when the call is over."""
     told = threading.Event()
     one = pool(1)
-    expected = sum(range(5_000_000))
-    for _ in range(10):
+    expected = sum(range(15_000_000))
+    for _ in range(5):
         told.clear()
         task = one.apply_async(
-            sum, (range(5_000_000),), soft_timeout=0.001, timeout_callback=lambda *_: told.set()
+            sum, (range(15_000_000),), soft_timeout=0.02, timeout_callback=lambda *_: told.set()
         )
         assert task.get() == expected
         assert told.wait(30)
@@ -182,10 +182,10 @@ def test_a_call_into_c_that_has_returned_keeps_its_result(pool):
 def test_a_call_into_c_that_has_raised_keeps_its_error(pool):
     told = threading.Event()
     one = pool(1)
-    for _ in range(10):
+    for _ in range(5):
         told.clear()
         task = one.apply_async(
-            operator.indexOf, (range(3_000_000), "x"), soft_timeout=0.001,
+            operator.indexOf, (range(8_000_000), "x"), soft_timeout=0.02,
             timeout_callback=lambda *_: told.set(),
         )  # fmt: skip
         assert type(task.exception()) is ValueError
@@ -374,6 +374,11 @@ def test_a_limit_is_positive(pool, name, value):
     if name != "queue_timeout":
         with pytest.raises(ValueError, match=f"{name} must be positive"):
             prefork.TaskPool(1, **{name: value})
+
+
+def test_a_limit_of_less_than_a_nanosecond_is_one(pool):
+    task = pool(1).apply_async(time.sleep, (60,), timeout=4e-10)
+    assert type(task.exception()) is prefork.TimeLimitExceeded
 
 
 def test_limits_are_among_the_facts(pool):

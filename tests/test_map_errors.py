@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import pytest
 
@@ -48,6 +49,40 @@ def test_a_lost_worker_fails_one_item(pool):
     assert isinstance(lost, prefork.WorkerExited)
     assert lost.exitcode == 9
     assert seen == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_of_a_lost_chunk_each_item_has_the_error(pool, name):
+    seen = outcomes(getattr(pool(1), name)(exit_on_three, range(10), chunksize=4))
+    assert [type(one) for one in seen[:4]] == [prefork.WorkerExited] * 4
+    assert seen[4:] == list(range(4, 10))
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_of_a_chunk_over_its_limit_each_item_has_the_error(pool, name):
+    results = getattr(pool(1), name)(sleep_on_three, range(7), chunksize=3, timeout=0.2)
+    seen = outcomes(results)
+    assert seen[:3] + seen[6:] == [0, 1, 2, 6]
+    assert [type(one) for one in seen[3:6]] == [prefork.TimeLimitExceeded] * 3
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+def test_of_a_chunk_that_cannot_be_unpickled_each_item_has_the_error(pool, name):
+    items = [0, UnpickledInVain(), 2, 3, 4]
+    seen = outcomes(getattr(pool(1), name)(copy.copy, items, chunksize=3))
+    assert [type(one) for one in seen[:3]] == [ValueError] * 3
+    assert seen[3:] == [3, 4]
+
+
+class UnpickledInVain:
+    def __reduce__(self):
+        return int, ("zz",)
+
+
+def sleep_on_three(x):
+    if x == 3:
+        time.sleep(60)
+    return x
 
 
 def exit_on_three(x):
@@ -268,7 +303,7 @@ def test_ctrl_c_while_an_item_is_unpickled_is_the_programs(pool, chunksize):
 
 
 def test_errors_of_a_chunk_name_the_function(pool):
-    (lost,) = outcomes(pool(1).imap(exit_on_three, [3, 3], 2))
+    lost, _ = outcomes(pool(1).imap(exit_on_three, [3, 3], 2))
     assert isinstance(lost, prefork.WorkerExited)
     assert lost.task_name == "exit_on_three"
     assert "while it ran exit_on_three" in str(lost)

@@ -34,6 +34,7 @@ def test_the_default_size_is_what_the_machine_allows(pool):
         ({"timeout": 0}, ValueError),
         ({"timeout": -1}, ValueError),
         ({"timeout": float("nan")}, ValueError),
+        ({"timeout": 10**400}, ValueError),
         ({"limit": 2.9}, TypeError),
         ({"limit": "3"}, TypeError),
         ({"maxtasksperchild": 1.5}, TypeError),

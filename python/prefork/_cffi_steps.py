@@ -49,7 +49,7 @@ def call(function: Callable[..., int], *args: Any) -> int:
 def nanoseconds(timeout: float | None) -> int:
     if timeout is None or timeout >= 9e9:
         return FOREVER
-    return round(float(timeout) * 1e9) if timeout > 0 else 0  # "not a number" is 0, too
+    return max(1, round(float(timeout) * 1e9)) if timeout > 0 else 0  # "not a number" is 0, too
 
 
 def bytes_at(place: Any, size: int) -> bytes:

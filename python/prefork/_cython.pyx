@@ -72,7 +72,7 @@ cdef int64_t nanoseconds(timeout) except -2:
     cdef double seconds = timeout
     if not seconds > 0: # nor is "not a number"
         return 0
-    return llrint(seconds * 1e9) if seconds < 9e9 else pf.PF_FOREVER
+    return max(1, llrint(seconds * 1e9)) if seconds < 9e9 else pf.PF_FOREVER
 
 
 cdef tuple notes_of(pf.pf_history *history):

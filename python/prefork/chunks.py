@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures._base import FINISHED
+from concurrent.futures._base import FINISHED, CancelledError
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,7 +43,8 @@ class ChunkIterator(MapIterator[R]):
     ) -> None:
         self._chunksize = checked_chunksize(chunksize)
         super().__init__(pool, target, iterable, ordered, star, timeout)
-        self._open: dict[Task[Any], None] = {}  # in order of submission, not taken yet
+        #: In order of submission, not taken yet; of how many items.
+        self._open: dict[Task[Any], int] = {}
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._items: list[Any] = []  # pulled, not yet submitted
         self._batch = Batch(target, star)
@@ -175,7 +176,7 @@ class ChunkIterator(MapIterator[R]):
         if not self._ordered:
             task._completed = self._ended
         try:
-            self._open[task] = None
+            self._open[task] = len(items)
             self._pool._submit(task, body)
         finally:  # by Ctrl-C, too
             if task._number:
@@ -199,7 +200,7 @@ class ChunkIterator(MapIterator[R]):
             return
         task = self._failed(error)
         try:
-            self._open[task] = None
+            self._open[task] = 1
             if not self._ordered:
                 self._ended.append(task)
         finally:
@@ -221,14 +222,15 @@ class ChunkIterator(MapIterator[R]):
         task = self._await_next(deadline)
         if task is None:
             return False
-        if task._exception is None and task._state == FINISHED:
-            part = Part(0, [])
-            part.task = task
+        part = Part(0, [None] * self._open.get(task, 0))
+        part.task = task
+        if task._exception is not None or task._state != FINISHED:
+            part.fail(task._exception or CancelledError(f"{task!r}"))
+        else:
             _, results, odd = task._result
             part.found = results, odd or {}
-            self._hand = part.stretch(0)
+        self._hand = part.stretch(0)
         self._drop(task)
-        self._result_of(task)
         return True
 
     def _await_next(self, deadline: float | None) -> Task[Any] | None:

@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,10 @@ def unknown_option(pool: type, name: str) -> str:
 
 def checked_limit(limit: int) -> int:
     """A number of workers. Raises TypeError for what is no integer, ValueError out of range."""
-    limit = operator.index(limit)
+    try:
+        limit = operator.index(limit)
+    except TypeError:
+        raise TypeError(f"limit must be an integer, not {limit!r}") from None
     if not 0 <= limit <= MAX_WORKERS:
         raise ValueError(f"limit must be between 0 and {MAX_WORKERS}, not {limit}")
     return limit
@@ -92,8 +96,12 @@ def check_seconds(name: str, seconds: float | None) -> float | None:
     try:
         if seconds is not None and not seconds > 0:  # nor is "not a number"
             raise ValueError(f"{name} must be positive, not {seconds}")
+        if seconds is not None:
+            float(seconds)
     except TypeError:
         raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} is more seconds than a float can tell") from None
     return seconds
 
 
@@ -105,7 +113,7 @@ def checked_chunksize(chunksize: int) -> int:
         raise TypeError(f"chunksize must be an integer, not {chunksize!r}") from None
     if chunksize < 1:
         raise ValueError(f"chunksize must be at least 1, not {chunksize}")
-    return chunksize
+    return min(chunksize, sys.maxsize)
 
 
 def check_bool(**given: Any) -> None:

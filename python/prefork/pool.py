@@ -57,26 +57,26 @@ class TaskPool(Submitting):
     types that, raised by a callback, come out of `poll()` and `join()`. `app`: kept as it is, for
     the caller. `initializer(*initargs)` runs in every new worker; by fork they are inherited and
     never pickled. `on_process_exit(pid, exitcode)` runs in the worker at every orderly exit, for
-    ten seconds at most. `before_spawn()` is called here, in the application, before each worker is
-    forked, which waits for that: within `start()`, and later where callbacks are; so it must not
-    wait for a task of this pool. `timeout`: seconds that a task may run, then its worker is killed.
-    `soft_timeout`: seconds after which SoftTimeLimitExceeded is raised inside the task, or what
-    `soft_timeout_error(message, seconds)` returns (nothing for None; seconds is None for
-    `Task.interrupt()`). A worker is replaced, and its successor forked ahead, after
-    `maxtasksperchild` tasks, `max_age_per_child` seconds, or the task in which it was seen with
-    more than `max_memory_per_child` KiB of memory of its own (looked at ten times a second while it
-    works); each up to the share `recycle_jitter` earlier, at random, so that workers do not end
-    together. One that is spent by age or memory goes on until its successor is up, or three times
-    as long as that took the last time. `memory_limit`: KiB above which, seen as often, its task is
-    lost with OutOfMemory, and it is killed. Its own is anonymous memory of this process alone:
-    neither shared memory, nor what its subprocesses have. `semaphore`: the slots, if not the pool's
-    own; it has `acquire(blocking)` and `release()`, and is released exactly once for every task of
-    `apply_async`, also for one that did not wait for it (then whoever called has acquired it).
-    `start_method`: "fork" or "exec". `preload`: modules that the zygote imports. `capture_output`:
-    what a task writes to descriptors 1 and 2, with all that C code and programs that it starts
-    write there, goes into memory; the last of it (8 KiB, whole lines) is the `output` of its
-    WorkerLostError or TimeLimitExceeded, that of tasks that end well is dropped. `logger`: instead
-    of `prefork`'s.
+    ten seconds at most; threads that tasks have left running are not waited for. `before_spawn()`
+    is called here, in the application, before each worker is forked, which waits for that: within
+    `start()`, and later where callbacks are; so it must not wait for a task of this pool.
+    `timeout`: seconds that a task may run, then its worker is killed. `soft_timeout`: seconds after
+    which SoftTimeLimitExceeded is raised inside the task, or what `soft_timeout_error(message,
+    seconds)` returns (nothing for None; seconds is None for `Task.interrupt()`). A worker is
+    replaced, and its successor forked ahead, after `maxtasksperchild` tasks, `max_age_per_child`
+    seconds, or the task in which it was seen with more than `max_memory_per_child` KiB of memory of
+    its own (looked at ten times a second while it works); each up to the share `recycle_jitter`
+    earlier, at random, so that workers do not end together. One that is spent by age or memory goes
+    on until its successor is up, or three times as long as that took the last time. `memory_limit`:
+    KiB above which, seen as often, its task is lost with OutOfMemory, and it is killed. Its own is
+    anonymous memory of this process alone: neither shared memory, nor what its subprocesses have.
+    `semaphore`: the slots, if not the pool's own; it has `acquire(blocking)` and `release()`, and
+    is released exactly once for every task of `apply_async`, also for one that did not wait for it
+    (then whoever called has acquired it). `start_method`: "fork" or "exec". `preload`: modules that
+    the zygote imports. `capture_output`: what a task writes to descriptors 1 and 2, with all that C
+    code and programs that it starts write there, goes into memory; the last of it (8 KiB, whole
+    lines) is the `output` of its WorkerLostError or TimeLimitExceeded, that of tasks that end well
+    is dropped. `logger`: instead of `prefork`'s.
 
     If zygote and standby are killed at once, the pool has a new zygote by itself, three times in a
     minute at most: by "exec" always, by "fork" only while the process has a single thread (a pool
@@ -265,7 +265,8 @@ class TaskPool(Submitting):
         timeout: float | None = None,
     ) -> list[R]:
         """`[func(x) for x in iterable]`, in workers; see `imap`. Raises what the first call that
-        failed has raised."""
+        failed has raised, and does not wait for the others: what workers have been given is done,
+        of a `chunksize` all that was submitted; nothing further is."""
         return map_over(self, func, iterable, chunksize, True, False, timeout).collect()
 
     def starmap(
@@ -290,7 +291,8 @@ class TaskPool(Submitting):
         """An iterator over `func(x)` in the order of the input, which is pulled as results are
         taken. Each item has its own result or error; one that cannot be pickled has that.
 
-        `chunksize` (int): so many items make one task, which may run `timeout` seconds. None: as
+        `chunksize` (int): so many items make one task, which may run `timeout` seconds, and whose
+        loss is the error of each. None: as
         many as make about a millisecond, by the cost of those before them, so one if that is long;
         after 5 ms of a batch no further item of it is begun, the rest goes to whoever is free. If
         it loses its worker, all its items are lost. Each item is a task, with its own limits, where
