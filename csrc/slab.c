@@ -63,9 +63,8 @@ static void unlink_roomy(struct pf__slab *slab)
         slab->next->previous = slab->previous;
 }
 
-static void drop(struct pf__slab *slab)
+static void release(struct pf__slab *slab)
 {
-    unlink_roomy(slab);
     slab->owner->count--;
     ASAN_UNPOISON_MEMORY_REGION(slab, PF_SLAB_SIZE);
     free(slab);
@@ -76,7 +75,7 @@ static struct pf__slab *new_slab(struct pf__slabs *slabs, uint32_t kind)
     struct pf__slab *slab = malloc(PF_SLAB_SIZE);
     if (slab == NULL)
         return NULL;
-    uint32_t all = (uint32_t)((PF_SLAB_SIZE - sizeof *slab) / (kind * PF_SLAB_STEP));
+    uint32_t all = (uint32_t)((PF_SLAB_SIZE - sizeof *slab) / ((size_t)kind * PF_SLAB_STEP));
     *slab = (struct pf__slab){.owner = slabs, .kind = kind, .fresh = all, .all = all};
     ASAN_POISON_MEMORY_REGION(slab->memory, PF_SLAB_SIZE - sizeof *slab);
     slabs->count++;
@@ -133,13 +132,20 @@ void pf__slabs_give(void *memory)
     freed->next = slab->free;
     slab->free = freed;
     ASAN_POISON_MEMORY_REGION(piece, (size_t)slab->kind * PF_SLAB_STEP);
-    if (--slab->used == 0 && (slab->next != NULL || slab->previous != NULL))
-        drop(slab);
+    if (--slab->used == 0 && (slab->next != NULL || slab->previous != NULL)) {
+        unlink_roomy(slab);
+        release(slab);
+    }
 }
 
 void pf__slabs_clear(struct pf__slabs *slabs)
 {
-    for (uint32_t kind = 0; kind < sizeof slabs->roomy / sizeof *slabs->roomy; kind++)
-        while (slabs->roomy[kind] != NULL)
-            drop(slabs->roomy[kind]);
+    for (uint32_t kind = 0; kind < sizeof slabs->roomy / sizeof *slabs->roomy; kind++) {
+        struct pf__slab *slab = slabs->roomy[kind], *next;
+        for (; slab != NULL; slab = next) {
+            next = slab->next;
+            release(slab);
+        }
+        slabs->roomy[kind] = NULL;
+    }
 }
