@@ -42,9 +42,8 @@ class _Loops:
         self.begun = False
         self.running: list[Any] = []
         self.lines: list[Any] = []
-        self.told: list[
-            Any
-        ] = []  # pipes: a round's results have room there, and nobody is waited for
+        # A round's results have room in a pipe: no loop waits for us.
+        self.told: list[Any] = []
         for _ in range(count):
             end, line = context.Pipe(duplex=False)
             result, told = context.Pipe(duplex=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures._base import FINISHED, CancelledError
+from concurrent.futures._base import FINISHED
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -222,11 +222,9 @@ class ChunkIterator(MapIterator[R]):
         task = self._await_next(deadline)
         if task is None:
             return False
-        part = Part(0, [None] * self._open.get(task, 0))
+        part = Part(0, [None] * self._open[task])
         part.task = task
-        if task._exception is not None or task._state != FINISHED:
-            part.fail(task._exception or CancelledError(f"{task!r}"))
-        else:
+        if part.fails_with(task) is None:
             _, results, odd = task._result
             part.found = results, odd or {}
         self._hand = part.stretch(0)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sized
-from concurrent.futures import CancelledError
 from itertools import islice, pairwise
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -323,11 +322,8 @@ class MeasuredIterator(MapIterator[R]):
             self._done.popleft()
 
     def _settle_part(self, part: Part, task: Task[Any]) -> None:
-        error = task._exception
-        if task.cancelled():
-            error = CancelledError(f"{task!r}")
+        error = part.fails_with(task)
         if error is not None:
-            part.fail(error)
             if isinstance(error, WorkerLostError):
                 self._pace.forget()
         elif part.is_bare:

@@ -94,9 +94,9 @@ def checked_retries(on_lost: str, retries: int | None) -> int:
 def check_seconds(name: str, seconds: float | None) -> float | None:
     """A positive number of seconds, or None. Raises ValueError, and TypeError for no number."""
     try:
-        if seconds is not None and not seconds > 0:  # nor is "not a number"
-            raise ValueError(f"{name} must be positive, not {seconds}")
         if seconds is not None:
+            if not seconds > 0:  # nor is "not a number"
+                raise ValueError(f"{name} must be positive, not {seconds}")
             float(seconds)
     except TypeError:
         raise TypeError(f"{name} must be a number of seconds, not {seconds!r}") from None

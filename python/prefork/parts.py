@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 from . import codec
@@ -40,6 +41,14 @@ class Part:
         """That is the outcome of each item."""
         count = len(self.items)
         self.found = [None] * count, dict.fromkeys(range(count), (RAISED, error))
+
+    def fails_with(self, task: Task[Any]) -> BaseException | None:
+        """If its task, which has ended, has no result: that is the outcome of each item. What it
+        is, or None."""
+        error = CancelledError(f"{task!r}") if task.cancelled() else task._exception
+        if error is not None:
+            self.fail(error)
+        return error
 
     def stretch(self, place: int) -> Hand:
         """From that place up to the next item that is odd, or to the end."""
