@@ -260,7 +260,7 @@ static void bury(pf_pool *pool, struct pf__child *child)
     atomic_fetch_and(&pool->ring.words->spinners[seat->index / 64], others);
     child->zygote_lost = zygote != NULL && zygote->role == PF_ZYGOTE_DEAD;
     pf_event event = pf__child_event(child, PF_EVENT_WORKER_EXITED);
-    int in_order = child->status_known && child->status == 0;
+    int in_order = seat->down && child->status_known && child->status == 0; /* it said so before */
     event.outcome = seat->killed && seat->down ? PF_EXIT_OVERDUE
                     : seat->killed             ? PF_EXIT_KILLED
                     : in_order                 ? PF_EXIT_RETIRED

@@ -50,10 +50,11 @@ def test_the_error_names_the_signal(pool, number):
 
 
 @pytest.mark.parametrize("code", [0, 1, 77])
-def test_a_worker_that_exits_in_a_task_fails_it(pool, code):
+def test_a_worker_that_exits_in_a_task_fails_it(pool, caplog, code):
     one = pool(1)
     with pytest.raises(prefork.WorkerExited, match=f"code {code}") as caught:
         one.apply(exit_now, (code,))
+    eventually(lambda: f"exited with code {code}" in caplog.text)  # a warning, whatever the code
     assert caught.value.exitcode == code
     assert caught.value.signal is None
     assert one.apply(square, (2,)) == 4

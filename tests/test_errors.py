@@ -6,6 +6,7 @@ import contextlib
 import copy
 import os
 import pickle
+import re
 import threading
 
 import pytest
@@ -141,13 +142,21 @@ def test_an_exception_keeps_its_attributes(pool):
     assert caught.value.payload == [1, 2]
 
 
-@pytest.mark.parametrize("target", [raise_two, raise_unpicklable])
-def test_an_exception_that_does_not_pickle_comes_as_text(pool, target):
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (raise_two, "cannot be unpickled: TypeError(.*missing 1 required positional argument"),
+        (raise_unpicklable, "cannot be pickled: TypeError(.*lock"),
+    ],
+)
+def test_an_exception_that_does_not_pickle_comes_as_text_and_says_why(pool, target, reason):
     one = pool(1)
     with pytest.raises(prefork.RemoteError) as caught:
         one.apply(target)
     assert caught.value.type_name in ("TwoArguments", "Carries")
     assert target.__name__ in str(caught.value)
+    assert re.search(reason.replace("(", r"\("), caught.value.reason)
+    assert str(caught.value) == f"{caught.value.reason}\n{caught.value.text}"
     assert one.apply(square, (2,)) == 4
 
 
@@ -158,6 +167,7 @@ def test_what_would_end_a_process_fails_the_task_only(pool, kind):
     with pytest.raises(prefork.RemoteError, match="of a task") as caught:
         one.apply(raise_base, (kind,))
     assert caught.value.type_name == kind.__name__
+    assert "would end the process" in caught.value.reason
     assert one.apply(pid_of_worker) == pid
 
 
@@ -260,6 +270,7 @@ def examples():
         prefork.TimeoutError("late"),
         prefork.InitializerError("broken"),
         prefork.RemoteError("text", "KeyError"),
+        prefork.RemoteError("text", "KeyError", "the original cannot be pickled"),
         prefork.WorkerLostError(),
         prefork.WorkerKilled(),
         prefork.WorkerExited(),

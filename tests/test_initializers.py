@@ -80,7 +80,11 @@ def test_an_initializer_that_raises_systemexit_fails_like_any_other(pool):
 
 @pytest.mark.parametrize(
     ("ends", "argument", "how"),
-    [(kill_self, signal.SIGKILL, "ended by SIGKILL"), (os._exit, 3, "exited with code 3")],
+    [
+        (kill_self, signal.SIGKILL, "ended by SIGKILL"),
+        (os._exit, 3, "exited with code 3"),
+        (os._exit, 0, "exited with code 0"),
+    ],
 )
 def test_an_initializer_that_ends_its_worker_fails_like_any_other(pool, ends, argument, how):
     one = pool(2, initializer=ends, initargs=(argument,), putlocks=False)

@@ -162,21 +162,25 @@ def encode_exception(error: BaseException) -> bytes:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except BaseException:
         text = f"{type(error).__name__} (its traceback cannot be shown)"
-    pickled: bytes | None = None
+    original: bytes | str  # or why it cannot be had
     if isinstance(error, Exception):
         try:
-            pickled = pickle.dumps(error, _PROTOCOL)
-        except BaseException:  # as of a result
-            pickled = None
+            original = pickle.dumps(error, _PROTOCOL)
+        except BaseException as failure:  # as of a result
+            original = f"the original cannot be pickled: {shown(failure)}"
+    else:
+        original = "the original would end the process that it is raised in"
     frames = tracebacks.encode(error)
-    return pickle.dumps((pickled, type(error).__qualname__, text, frames), _PROTOCOL)
+    return pickle.dumps((original, type(error).__qualname__, text, frames), _PROTOCOL)
 
 
 def decode_exception(data: bytes) -> Exception:
     """In the application: the original with a RemoteError as its cause, or a RemoteError."""
-    pickled, type_name, text, frames = pickle.loads(data)
-    remote = RemoteError(text, type_name)
-    error = _original(pickled, remote)
+    original, type_name, text, frames = pickle.loads(data)
+    error, reason = _unpickled(original)
+    remote = RemoteError(text, type_name, reason)
+    if error is None:
+        error = remote
     tracebacks.restore(error, frames)
     # What it came from is shown by the text, and so it is kept where it is not shown again.
     origin = error.__context__ if error.__cause__ is None else error.__cause__
@@ -185,12 +189,17 @@ def decode_exception(data: bytes) -> Exception:
     return error
 
 
-def _original(pickled: bytes | None, remote: RemoteError) -> Exception:
+def _unpickled(original: bytes | str) -> tuple[Exception | None, str]:
+    """An exception, or why there is none."""
+    if isinstance(original, str):
+        return None, original
     try:
-        error = pickle.loads(pickled) if pickled is not None else None
-    except Exception:
-        return remote
-    return error if isinstance(error, Exception) else remote
+        error = pickle.loads(original)
+    except Exception as failure:
+        return None, f"the original cannot be unpickled: {shown(failure)}"
+    if isinstance(error, Exception):
+        return error, ""
+    return None, f"the original unpickles as {type(error).__qualname__}, which is no exception"
 
 
 def decode_result(data: bytes) -> Any:

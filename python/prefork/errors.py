@@ -44,13 +44,14 @@ class RemoteError(Exception):
     of its own; it is not shown, for the text has it.
     """
 
-    def __init__(self, text: str = "", type_name: str = "") -> None:
-        super().__init__(text, type_name)
+    def __init__(self, text: str = "", type_name: str = "", reason: str = "") -> None:
+        super().__init__(text, type_name, reason)
         self.text = text
         self.type_name = type_name  #: of the original exception
+        self.reason = reason  #: why this is raised in its place, or ""
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.reason}\n{self.text}" if self.reason else self.text
 
 
 class _TaskEnded(Exception):

@@ -61,8 +61,7 @@ LOST = [
         THAT_ONE,
         REPLACED,
         BEGUN
-        + " `sys.exit` is no such end: that is an exception (RemoteError). An exit with code 0 "
-        "is logged as `debug` only.",
+        + " `sys.exit` is no such end: that is an exception (RemoteError).",
     ),
     Kind(
         "`WorkerKilled`: a worker went down with its zygote",
@@ -231,7 +230,8 @@ VALUES = [
         "The one task: it raised something that does not pickle, does not unpickle here, or would "
         "end this process (SystemExit, KeyboardInterrupt, GeneratorExit).",
         "Goes on, with the same worker.",
-        "The message is the traceback as text, the last line names what was raised.",
+        "The first line of the message, `reason`, says why the original is not here; then comes "
+        "the traceback as text, and the last line names what was raised.",
         "`type_name` is that of the original",
     ),
     Kind(

@@ -86,16 +86,16 @@ MUTANTS = [
     Mutant(
         "exceptions-must-pickle",
         "codec.py",
-        "pickle.dumps(error, _PROTOCOL)\n        except BaseException:",
-        "pickle.dumps(error, _PROTOCOL)\n        except ZeroDivisionError:",
+        "pickle.dumps(error, _PROTOCOL)\n        except BaseException as",
+        "pickle.dumps(error, _PROTOCOL)\n        except ZeroDivisionError as",
         "an exception that cannot be pickled ends the worker",
         ("exception-holds-a-lock", "exception-of-a-local-class", "exception-raises-in-reduce"),
     ),
     Mutant(
         "exceptions-must-unpickle",
         "codec.py",
-        "    except Exception:\n        return remote\n    return error if",
-        "    except MemoryError:\n        return remote\n    return error if",
+        "    except Exception as failure:\n        return None, f",
+        "    except MemoryError as failure:\n        return None, f",
         "an exception that cannot be unpickled is not what the error says",
         (
             "exception-of-two-arguments",
