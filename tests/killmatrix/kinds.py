@@ -60,8 +60,7 @@ LOST = [
         r"exited with code",
         THAT_ONE,
         REPLACED,
-        BEGUN
-        + " `sys.exit` is no such end: that is an exception (RemoteError).",
+        BEGUN + " `sys.exit` is no such end: that is an exception (RemoteError).",
     ),
     Kind(
         "`WorkerKilled`: a worker went down with its zygote",
