@@ -14,6 +14,8 @@
 enum { TAKE_OVER = 1000000, MOST_NAP = 4 * TAKE_OVER, GATHER = 1000000 }; /* ns */
 enum { BUSY_CALLER = 64 };                                                /* drives in a nap */
 
+static const char NAME[] = "prefork-driver"; /* recovery.py knows it */
+
 /* Waits until it looks as if nobody drives; ever longer where callers drive all the time, whom each
  * look takes a processor from. Called and left with the lock held. */
 static int await_turn(pf_pool *pool, int64_t *nap)
@@ -48,7 +50,7 @@ static void *drive(void *argument)
 {
     pf_pool *pool = argument;
     int64_t nap = TAKE_OVER;
-    pf__process_name("prefork-driver");
+    pf__process_name(NAME);
     pthread_mutex_lock(&pool->lock);
     while (!pool->driver_stops) {
         if (!await_turn(pool, &nap))
@@ -90,6 +92,8 @@ int pf_pool_drive_in_background(pf_pool *pool)
         error = pthread_create(&pool->driver, NULL, drive, pool);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         pool->driver_runs = error == 0;
+        if (error == 0) /* at once: whoever counts the application's threads leaves it out */
+            pf__thread_name(pool->driver, NAME);
     }
     pthread_mutex_unlock(&pool->lock);
     errno = error;

@@ -5,6 +5,7 @@
 #ifndef PF_PLATFORM_H
 #define PF_PLATFORM_H
 
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,6 +16,9 @@ struct pollfd;
 
 /* The clock of Python's time.monotonic(), in ns. */
 int64_t pf__now(void);
+
+/* The same, cheaper: it may be a tick of the kernel's behind, which is 10 ms at most. */
+int64_t pf__now_coarse(void);
 
 /* A new, unnamed piece of shared memory of `size` zero bytes. Returns a descriptor (CLOEXEC), or
  * -1 with errno. */
@@ -72,7 +76,11 @@ int pf__process_die_with(pid_t parent);
 uint64_t pf__process_turn(uint64_t ns);
 
 void pf__process_name(const char *name); /* of the calling thread, which ps may show */
-void pf__process_prefer_oom(void);       /* let the kernel's OOM killer choose us first */
+
+/* Of another, where the system can do that; elsewhere it has to name itself. */
+void pf__thread_name(pthread_t thread, const char *name);
+
+void pf__process_prefer_oom(void); /* let the kernel's OOM killer choose us first */
 
 /* A counting semaphore between threads, at zero. NULL with errno; free takes NULL. */
 struct pf__semaphore;

@@ -29,6 +29,13 @@ int64_t pf__now(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+int64_t pf__now_coarse(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 int pf__memory_create(const char *name, size_t size)
 {
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -244,6 +251,11 @@ uint64_t pf__process_turn(uint64_t ns)
 void pf__process_name(const char *name)
 {
     prctl(PR_SET_NAME, name);
+}
+
+void pf__thread_name(pthread_t thread, const char *name)
+{
+    pthread_setname_np(thread, name);
 }
 
 void pf__process_prefer_oom(void)

@@ -33,6 +33,11 @@ int64_t pf__now(void)
     return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW);
 }
 
+int64_t pf__now_coarse(void)
+{
+    return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW_APPROX);
+}
+
 /* There is no pipe2 and the like: a program that another thread starts in between gets a copy. */
 static int close_on_exec(int fd)
 {
@@ -281,6 +286,12 @@ uint64_t pf__process_turn(uint64_t ns)
 void pf__process_name(const char *name)
 {
     pthread_setname_np(name); /* seen by debuggers and samplers; ps shows the program's */
+}
+
+void pf__thread_name(pthread_t thread, const char *name)
+{
+    (void)thread;
+    (void)name;
 }
 
 void pf__process_prefer_oom(void)

@@ -305,6 +305,10 @@ int pf_worker_captures(const pf_worker *worker);
 #endif
 int pf_worker_answer_stacks_signal(void); /* 0, or -1 with errno */
 
+/* Between the calls of a task that is many: the clock of Python's time.monotonic(), in ns, cheap
+ * enough for a look after each. It may be a tick of the kernel's behind, which is 10 ms at most. */
+int64_t pf_worker_clock(void);
+
 /* Between these two, called right around the call, a task may be interrupted. It begins with both
  * signals unblocked in the calling thread, whatever an earlier one has left. 1 if it was
  * interrupted before it began, in the preparation of its arguments: then PF_SOFT_SIGNAL has just

@@ -1,6 +1,7 @@
 /* A worker's side of limits: which call it is in, whether its time is up, how much more it wants.
  */
 #define _GNU_SOURCE
+#include "platform.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -31,6 +32,11 @@ static void hear_the_pool(void)
     sigaddset(&ours, PF_SOFT_SIGNAL);
     sigaddset(&ours, PF_STACKS_SIGNAL);
     pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
+}
+
+int64_t pf_worker_clock(void)
+{
+    return pf__now_coarse();
 }
 
 int pf_worker_call_begins(pf_worker *worker)

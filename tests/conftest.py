@@ -16,6 +16,7 @@ from fixtures import gate, signals_of_a_terminal
 from helpers import Calls, descriptors, eventually, leftovers, threads
 from pacing import clock
 from prefork import TaskPool, batch, legacy, measured, pace
+from prefork.calls import call_each
 
 __all__ = ["gate", "signals_of_a_terminal"]
 
@@ -99,6 +100,8 @@ def workers_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the batches; workers are forked with it."""
     monkeypatch.setattr(clock, "now", 1000.0)
     monkeypatch.setattr(batch, "time", clock)
+    monkeypatch.setattr(batch, "call_each", call_each)
+    monkeypatch.setattr("prefork.calls.time", clock)
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_the_start_is_told_before_the_end_also_where_a_handler_comes_between(
         accept_callback=lambda *_: seen.append("accept"),
         callback=lambda _: seen.append("end"),
     )
-    gate.arrived()
+    gate.arrived(pool=one)
     eventually(lambda: seen == ["accept", "end"], one)
     assert task.done()
 

@@ -20,7 +20,7 @@ from helpers import (
     pid_of_worker,
     square,
 )
-from prefork import recovery
+from prefork import machine, recovery
 from prefork.health import Health
 
 
@@ -300,3 +300,12 @@ def test_what_is_heard_of_old_zygotes_after_a_restart_is_no_news(pool, caplog):
     assert "there is no standby" in caplog.text
     assert one.state == "running"
     assert one.stats["application_forks"] == 2
+
+
+def test_a_driver_that_has_just_begun_is_not_taken_for_a_thread_of_the_application(pool):
+    before = machine.thread_count()
+    for _ in range(20):
+        one = pool(1)
+        assert machine.thread_count() == before + 1
+        assert machine.thread_count(but=recovery.DRIVER) == before
+        one.terminate()

@@ -136,6 +136,13 @@ def call_once(
     called: dict[str, Any], name: str, function: Callable[..., object], *args: object
 ) -> None: ...
 def call_first(functions: list[Callable[[Any], object]], arg: object) -> None: ...
+def call_each(
+    target: Callable[..., Any],
+    star: bool,
+    items: list[Any],
+    results: list[Any],
+    until: float,
+) -> None: ...
 def read_history(fd: int, slot: int) -> Notes: ...
 def run_zygote(
     control: int, application: int, worker_main: Callable[[CoreWorker], NoReturn]

@@ -21,6 +21,7 @@ from ._cffi_core import ffi, lib
 from ._cffi_steps import bytes_at, call, call_first, call_once, failed, in_turn, nanoseconds
 from ._cffi_task import TaskState
 from ._cffi_worker import CoreWorker, run_zygote
+from .calls import call_each
 
 if TYPE_CHECKING:
     from ._binding import Event, Notes
@@ -34,6 +35,7 @@ __all__ = [
     "CorePool",
     "CoreWorker",
     "TaskState",
+    "call_each",
     "call_first",
     "call_once",
     "read_history",

@@ -40,6 +40,7 @@ __all__ = [
     "CorePool",
     "CoreWorker",
     "TaskState",
+    "call_each",
     "call_first",
     "call_once",
     "read_history",

@@ -139,6 +139,19 @@ cdef class CoreWorker:
         check_own(result)
 
 
+def call_each(target, bint star, list items, list results, double until):
+    # As calls.call_each.
+    cdef Py_ssize_t place = len(results)
+    while place < len(items): # which a fork of the worker empties
+        if star:
+            results.append(target(*items[place]))
+        else:
+            results.append(target(items[place]))
+        place += 1
+        if pf.pf_worker_clock() * 1e-9 > until:
+            break
+
+
 def run_zygote(int control, int application, worker_main):
     """Serves the application; returns in no process."""
     import_codec()

@@ -139,6 +139,7 @@ cdef extern from "prefork.h" nogil:
     int pf_worker_crash_log(const pf_worker *worker)
     int pf_worker_captures(const pf_worker *worker)
     int pf_worker_answer_stacks_signal()
+    int64_t pf_worker_clock()
     int pf_worker_call_begins(pf_worker *worker)
     void pf_worker_call_ends(pf_worker *worker)
     int64_t pf_worker_take_soft_limit(pf_worker *worker)

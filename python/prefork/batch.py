@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 from . import codec
+from ._core import call_each
 from .pace import MOST_BYTES, WORTH
-
-#: Items between two looks at the clock, at most.
-STRIDE = 8
-#: So many in a batch have that stride: each is quicker than a look is dear. Else one for each item.
-MANY = 512
 
 _present: list[Any] = []  # the items that are left of the batch that runs in this process
 
@@ -48,10 +43,9 @@ class Batch:
         odd: dict[int, codec.Outcome] = {}
         began = time.monotonic()
         count = len(items)
-        run = self._run_starred if self.star else self._run
         while True:
             try:
-                run(items, results, began + seconds)
+                call_each(self.target, self.star, items, results, began + seconds)
                 break
             except BaseException as error:
                 if os.getpid() != worker:
@@ -64,52 +58,6 @@ class Batch:
                     break
         _present = []
         return Measured(time.monotonic() - began, results, odd or None)
-
-    def _run(self, items: list[Any], results: list[Any], until: float) -> None:
-        """Go on after the last result."""
-        target, append, clock = self.target, results.append, time.monotonic
-        for a, b, c, d, e, f, g, h in _eights(items, results):
-            append(target(a))
-            append(target(b))
-            append(target(c))
-            append(target(d))
-            append(target(e))
-            append(target(f))
-            append(target(g))
-            append(target(h))
-            if clock() > until:
-                return
-        for item in islice(items, len(results), None):
-            append(target(item))
-            if clock() > until:
-                return
-
-    def _run_starred(self, items: list[Any], results: list[Any], until: float) -> None:
-        target, append, clock = self.target, results.append, time.monotonic
-        for a, b, c, d, e, f, g, h in _eights(items, results):
-            append(target(*a))
-            append(target(*b))
-            append(target(*c))
-            append(target(*d))
-            append(target(*e))
-            append(target(*f))
-            append(target(*g))
-            append(target(*h))
-            if clock() > until:
-                return
-        for item in islice(items, len(results), None):
-            append(target(*item))
-            if clock() > until:
-                return
-
-
-def _eights(items: list[Any], results: list[Any]) -> Iterable[tuple[Any, ...]]:
-    """The items that are left, eight at a time, but for the last few; of few none. Without a loop
-    around them a call costs a twentieth of a microsecond less."""
-    if len(items) < MANY:
-        return ()
-    rest = islice(items, len(results), None)
-    return zip(rest, rest, rest, rest, rest, rest, rest, rest, strict=False)
 
 
 class Measured(codec.Late):

@@ -67,6 +67,11 @@ int64_t pf__now(void)
     return ++now; /* never the same twice, so that one start can be told from another */
 }
 
+int64_t pf__now_coarse(void)
+{
+    return now;
+}
+
 /* ---- processes ------------------------------------------------------------------------------- */
 
 /* A worker's segment outlives both its mappings, for the oracle. */
@@ -274,6 +279,12 @@ int pf__process_die_with(pid_t parent)
 
 void pf__process_name(const char *name)
 {
+    (void)name;
+}
+
+void pf__thread_name(pthread_t thread, const char *name)
+{
+    (void)thread;
     (void)name;
 }
 
