@@ -10,7 +10,7 @@ import prefork
 import test_interrupts
 from helpers import eventually, hold, square
 from pacing import NAMES, call, clock, note, noted, slow_on_sevens, task_of
-from prefork import measured, pace
+from prefork import chunks, measured, pace
 from test_map_errors import outcomes
 
 # ---- the input -----------------------------------------------------------------------------------
@@ -39,10 +39,14 @@ def test_an_input_need_not_know_its_length(pool, eights):
 
 
 @pytest.mark.parametrize("kind", [Sure, Unsure])
+@pytest.mark.parametrize("chunksize", [None, 1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_slow_input_gives_each_result_before_its_next_item(pool, monkeypatch, name, kind):
-    monkeypatch.setattr(measured, "time", clock)
-    monkeypatch.setattr(measured, "PAUSE", 30.0)
+def test_a_slow_input_gives_each_result_before_its_next_item(
+    pool, monkeypatch, name, chunksize, kind
+):
+    for module in (measured, chunks):
+        monkeypatch.setattr(module, "time", clock)
+        monkeypatch.setattr(module, "PAUSE", 30.0)
     seen, asked = [], []
 
     def source():
@@ -51,9 +55,10 @@ def test_a_slow_input_gives_each_result_before_its_next_item(pool, monkeypatch, 
             clock.now += 100
             yield i
 
-    for result in getattr(pool(2), name)(square, kind(source())):
+    for result in getattr(pool(2), name)(square, kind(source()), chunksize):
         seen.append(result)
-    assert asked == list(range(20))
+    size = chunksize or 1
+    assert asked == [i // size * size for i in range(20)]
 
 
 def test_an_input_that_may_pause_holds_back_a_quarter_of_what_it_has_given(pool, workers_clock):

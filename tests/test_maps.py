@@ -50,6 +50,21 @@ def test_a_slow_task_holds_back_the_ordered_only(pool, gate):
     assert list(ordered) == ["slow", 0, 1, 4, 9, 16]
 
 
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_a_slow_task_does_not_hold_back_a_list_of_all_results(pool, gate, chunksize):
+    """It is far ahead of what could be taken that the others are done."""
+    one = pool(2)
+    results = []
+    calls = [(hold, (gate.path, "slow")), *((square, (i,)) for i in range(500))]
+    thread = threading.Thread(target=lambda: results.extend(one.map(call, calls, chunksize)))
+    thread.start()
+    gate.arrived()
+    eventually(lambda: one.stats["tasks_succeeded"] == (500 if chunksize == 1 else 250))
+    gate.open()
+    thread.join()
+    assert results == ["slow", *(i * i for i in range(500))]
+
+
 def call(what):
     function, args = what
     return function(*args)

@@ -90,6 +90,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.figures) - set(NAMES):
         parser.error(f"no figure is called {', '.join(sorted(unknown))}")
+    if given.rounds < 1:
+        parser.error("--rounds: at least one")
     results = Results(given.json)
     passes = True
     # In memory: no disk shall have a part in what processes write on their boards.

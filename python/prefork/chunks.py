@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import codec
 from .batch import Batch
 from .errors import TimeoutError
-from .maps import AHEAD, MapIterator
+from .maps import AHEAD, PAUSE, MapIterator
 from .options import checked_chunksize
 from .parts import Part
 from .task import Task, remaining
@@ -48,11 +48,19 @@ class ChunkIterator(MapIterator[R]):
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._items: list[Any] = []  # pulled, not yet submitted
         self._batch = Batch(target, star)
-        self._pull(self._ahead())
+        self._is_slow = False  # the input has just paused
+        self._patience = PAUSE  # seconds that it then waits for a result
+        #: All results are wanted at once, so those that are not taken hold nothing back: not ended,
+        #: as far as it has looked into _ended.
+        self._unfinished: set[Task[Any]] | None = None
+        self._pull()
 
     def collect(self) -> list[R]:
-        """All results, in a list. Of single items that are quick more are submitted at a time."""
+        """All results, in a list. The input is not held back by those that are not taken; of single
+        items that are quick more are submitted at a time."""
         if self._chunksize > 1:
+            if self._ordered:
+                self._unfinished, self._is_slow = set(), False
             return super().collect()
         results: list[R] = []
         opened = deque(self._open)
@@ -141,11 +149,19 @@ class ChunkIterator(MapIterator[R]):
     def _ahead(self) -> int:
         return AHEAD * max(1, self._pool.limit)
 
-    def _pull(self, most: int) -> None:
-        """Submit until the pool has enough to do: so many open tasks. What Ctrl-C breaks off goes
-        on at the next call: items that were pulled are kept."""
+    def _pull(self) -> None:
+        """Submit until the pool has enough to do. Where a result is due, or comes meanwhile, an
+        input that is slow does not hold it back. What Ctrl-C breaks off goes on at the next call:
+        items that were pulled are kept."""
+        is_due = self._is_due()
+        most = self._ahead() + is_due
+        looked = time.monotonic() if self._unfinished is None else FOREVER
         try:
-            while len(self._open) < most and (self._items or not self._exhausted):
+            while self._open_count() < most and self._has_more():
+                if self._is_slow or time.monotonic() - looked > PAUSE:
+                    if is_due or self._look():
+                        return
+                    looked = time.monotonic()
                 if not self._exhausted:
                     self._pull_items()
                 if self._items:
@@ -155,14 +171,36 @@ class ChunkIterator(MapIterator[R]):
             self._items = []
             self._error = error
 
+    def _has_more(self) -> bool:
+        """Whether something is to be submitted yet."""
+        return bool(self._items) or not self._exhausted
+
+    def _open_count(self) -> int:
+        """How many tasks hold the input back."""
+        unfinished = self._unfinished
+        if unfinished is None:
+            return len(self._open)
+        while self._ended:
+            unfinished.discard(self._ended.popleft())
+        return len(unfinished)
+
+    def _look(self) -> bool:
+        """Whether a result has come. Where tasks are quicker than the input, it is given time."""
+        if not self._open or self._await(self._patience):
+            return bool(self._open)
+        self._patience = 0
+        return False
+
     def _pull_items(self) -> None:
         """Up to `chunksize` items; fewer at the end, or where the input raises."""
         missing = self._chunksize - len(self._items)
+        began = time.monotonic()
         try:
             self._items.extend(islice(self._input, missing))  # keeps what came before an error
         except Exception as error:
             self._error = error
         self._exhausted = len(self._items) < self._chunksize
+        self._is_slow = self._unfinished is None and time.monotonic() - began > PAUSE
 
     def _submit(self, items: list[Any]) -> None:
         """The first ones of those that were pulled."""
@@ -173,16 +211,20 @@ class ChunkIterator(MapIterator[R]):
             self._submit_singly(items, error)
             return
         task = self._new_task()
-        if not self._ordered:
+        if not self._ordered or self._unfinished is not None:
             task._completed = self._ended
         try:
             self._open[task] = len(items)
+            if self._unfinished is not None:
+                self._unfinished.add(task)
             self._pool._submit(task, body)
         finally:  # by Ctrl-C, too
             if task._number:
                 del self._items[: len(items)]
             else:
                 self._open.pop(task, None)
+                if self._unfinished is not None:
+                    self._unfinished.discard(task)
 
     def _encode(self, items: list[Any]) -> bytes:
         if self._chunksize > 1:
@@ -232,14 +274,17 @@ class ChunkIterator(MapIterator[R]):
         return True
 
     def _await_next(self, deadline: float | None) -> Task[Any] | None:
-        """The next task, when it has ended; None after the deadline. What is pulled then takes its
-        place: if the input is interrupted, the task that has ended is still there."""
-        if not self._open:
-            error, self._error = self._error, None
-            raise error or StopIteration
-        if not self._await(remaining(deadline)):
-            return None
-        self._pull(self._ahead() + 1)
+        """The next task, when it has ended; None after the deadline. Before that what takes its
+        place is pulled: if the input is interrupted, the task that has ended is still there."""
+        while True:
+            self._pull()
+            if not self._open:
+                error, self._error = self._error, None
+                raise error or StopIteration
+            if self._is_due():
+                break
+            if not self._await(remaining(deadline)):
+                return None
         task = next(iter(self._open)) if self._ordered else self._ended[0]
         task._unpack()  # so with what that raises
         return task
@@ -248,10 +293,21 @@ class ChunkIterator(MapIterator[R]):
         if task in self._open:
             del self._open[task]
 
+    def _is_due(self) -> bool:
+        """Whether the next result is there."""
+        if not self._ordered:
+            return self._has_ended()
+        return any(task._has_ended() for task in islice(self._open, 1))
+
     def _await(self, timeout: float | None) -> bool:
-        if self._ordered:
-            return next(iter(self._open)).wait(timeout)
-        return self._pool._wait(self._has_ended, timeout)
+        """The next result; or that the pool has half as much to do, where that counts."""
+        if not self._ordered:
+            return self._pool._wait(self._has_ended, timeout)
+        first = next(iter(self._open))
+        if self._unfinished is None:
+            return first.wait(timeout)
+        few = self._ahead() // 2 if self._has_more() else -1
+        return self._pool._wait(lambda: first._has_ended() or self._open_count() <= few, timeout)
 
     def _has_ended(self) -> bool:
         """Whether there is a task that has ended and was not taken. Some are told of twice."""

@@ -169,7 +169,7 @@ def encode_exception(error: BaseException) -> bytes:
         except BaseException as failure:  # as of a result
             original = f"the original cannot be pickled: {shown(failure)}"
     else:
-        original = "the original would end the process that it is raised in"
+        original = "the original is no Exception, and might end the process that it is raised in"
     frames = tracebacks.encode(error)
     return pickle.dumps((original, type(error).__qualname__, text, frames), _PROTOCOL)
 

@@ -36,8 +36,8 @@ class PoolClosed(RuntimeError, ValueError):
 class RemoteError(Exception):
     """What a task raised, as text: the `__cause__` of the exception that is raised here.
 
-    Raised itself where the original cannot be had here: it did not pickle, or is one that would
-    end this process (SystemExit and its kin).
+    Raised itself where the original cannot be had here: it did not pickle, or is no Exception
+    and might end this process (SystemExit and its kin; asyncio.CancelledError is one).
 
     Where tblib is installed on both sides, what is raised has the frames of the worker behind those
     of the caller in its `__traceback__`. What it came from there is its `__context__`, with frames

@@ -20,8 +20,8 @@ from .task import Task
 if TYPE_CHECKING:
     from .pool import TaskPool
 
-AHEAD = 16  # items (or chunks) submitted per worker, beyond what has been taken
-
+AHEAD = 16  #: items (or chunks) submitted per worker, beyond what has been taken
+PAUSE = 5e-3  #: seconds: an input that takes longer is waited for, and holds results back
 
 R = TypeVar("R")
 
@@ -76,7 +76,8 @@ class MapIterator(Iterator[R]):
             self._lock.release()
 
     def collect(self) -> list[R]:
-        """All results, in a list."""
+        """All results, in a list. What was collected is gone where this raises: iterate instead to
+        have the results before an error, or to go on after Ctrl-C."""
         results: list[R] = []
         while True:
             try:

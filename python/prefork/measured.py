@@ -23,7 +23,7 @@ from . import codec
 from .batch import Batch
 from .chunks import ChunkIterator
 from .errors import WorkerLostError
-from .maps import AHEAD, MapIterator
+from .maps import AHEAD, PAUSE, MapIterator
 from .pace import MOST_SECONDS, Pace
 from .parts import Part
 from .task import Task, remaining
@@ -35,7 +35,6 @@ R = TypeVar("R")
 
 DEPTH = 4  #: batches submitted per worker, where they are of more than one item
 NEVER_PAUSE = frozenset({list, tuple, range, dict, set, frozenset, deque, str, bytes})
-PAUSE = 5e-3  #: seconds: an input that takes longer is waited for, and holds results back
 
 
 def map_over(

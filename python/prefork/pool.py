@@ -292,12 +292,15 @@ class TaskPool(Submitting):
         taken. Each item has its own result or error; one that cannot be pickled has that.
 
         `chunksize` (int): so many items make one task, which may run `timeout` seconds, and whose
-        loss is the error of each. None: as
-        many as make about a millisecond, by the cost of those before them, so one if that is long;
-        after 5 ms of a batch no further item of it is begun, the rest goes to whoever is free. If
-        it loses its worker, all its items are lost. Each item is a task, with its own limits, where
-        there is a `timeout`, here or the pool's, a `soft_timeout` or `maxtasksperchild`. With None
-        at most 16 items, or four batches, are pulled ahead for each worker."""
+        loss is the error of each. None: as many as make about a millisecond, by the cost of those
+        before them, so one if that is long; after 5 ms of a batch (and a tick of the kernel's clock
+        at most) no further item of it is begun, the rest goes to whoever is free. If it loses its
+        worker, all its items are lost. Each item is a task, with its own limits, where there is a
+        `timeout`, here or the pool's, a `soft_timeout` or `maxtasksperchild`. Items of a task share
+        one copy of `func`, and what state that has.
+
+        At most 16 tasks, or four batches, are pulled ahead for each worker. The input is pulled by
+        whoever asks for results: one that waits for results of the same map waits for ever."""
         return map_over(self, func, iterable, chunksize, True, False, timeout)
 
     def imap_unordered(

@@ -226,8 +226,9 @@ VALUES = [
         "`RemoteError`: an exception that cannot be had here",
         r"prefork\.RemoteError",
         r"",
-        "The one task: it raised something that does not pickle, does not unpickle here, or would "
-        "end this process (SystemExit, KeyboardInterrupt, GeneratorExit).",
+        "The one task: it raised something that does not pickle, does not unpickle here, or is no "
+        "Exception and might end this process (SystemExit, KeyboardInterrupt, GeneratorExit, "
+        "asyncio.CancelledError).",
         "Goes on, with the same worker.",
         "The first line of the message, `reason`, says why the original is not here; then comes "
         "the traceback as text, and the last line names what was raised.",
