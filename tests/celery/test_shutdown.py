@@ -10,7 +10,7 @@ import redis
 from celery.exceptions import TaskRevokedError
 from workers import is_delivered_again
 
-from helpers import alive, eventually
+from helpers import alive, asleep, eventually
 
 TASKS = 200
 
@@ -69,12 +69,23 @@ def test_a_second_sigterm_changes_nothing(worker, gate):
     assert result.get(timeout=30) == pid
 
 
+def consumers(one):
+    """How many RabbitMQ has for a worker's queue; other brokers have none."""
+    with one.app.connection_for_read() as connection:
+        if connection.transport.driver_type != "amqp":
+            return 0
+        queue = one.app.conf.task_default_queue
+        return connection.default_channel.queue_declare(queue, passive=True).consumer_count
+
+
 def test_a_warm_shutdown_may_turn_cold(worker, gate):
+    """Not before Celery has told RabbitMQ of the first: see above."""
     one = worker()
     result = one.tasks.hold_late.delay(gate.path)
     (pid,) = gate.arrived()
     one.program.send_signal(signal.SIGTERM)
     eventually(lambda: "Warm shutdown" in one.said())
+    eventually(lambda: not consumers(one) and asleep(one.program.pid))
     one.stop(signal.SIGQUIT)
     is_delivered_again(result, pid, worker, gate)
 
