@@ -50,8 +50,8 @@ class ChunkIterator(MapIterator[R]):
         self._batch = Batch(target, star)
         self._is_slow = False  # the input has just paused
         self._patience = PAUSE  # seconds that it then waits for a result
-        #: All results are wanted at once, so those that are not taken hold nothing back: not ended,
-        #: as far as it has looked into _ended.
+        #: Where all results are wanted at once: only these hold the input back, not those that have
+        #: ended and were not taken.
         self._unfinished: set[Task[Any]] | None = None
         self._pull()
 
