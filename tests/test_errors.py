@@ -142,6 +142,29 @@ def test_an_exception_keeps_its_attributes(pool):
     assert caught.value.payload == [1, 2]
 
 
+class Unspeakable(BaseException):
+    def __repr__(self):
+        raise KeyboardInterrupt("while shown")
+
+
+class RaisesUnspeakable(Exception):
+    def __reduce__(self):
+        raise Unspeakable
+
+
+def raise_what_raises_the_unspeakable():
+    raise RaisesUnspeakable("no")
+
+
+def test_whatever_pickling_an_exception_raises_fails_the_task_only(pool):
+    one = pool(1)
+    pid = one.apply(pid_of_worker)
+    with pytest.raises(prefork.RemoteError, match="no") as caught:
+        one.apply(raise_what_raises_the_unspeakable)
+    assert caught.value.reason == "the original cannot be pickled: Unspeakable"
+    assert one.apply(pid_of_worker) == pid
+
+
 @pytest.mark.parametrize(
     ("target", "reason"),
     [

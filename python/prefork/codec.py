@@ -167,11 +167,19 @@ def encode_exception(error: BaseException) -> bytes:
         try:
             original = pickle.dumps(error, _PROTOCOL)
         except BaseException as failure:  # as of a result
-            original = f"the original cannot be pickled: {shown(failure)}"
+            original = f"the original cannot be pickled: {_in_words(failure)}"
     else:
         original = "the original is no Exception, and might end the process that it is raised in"
     frames = tracebacks.encode(error)
     return pickle.dumps((original, type(error).__qualname__, text, frames), _PROTOCOL)
+
+
+def _in_words(failure: BaseException) -> str:
+    """In the worker, where nothing that it raises there may come through."""
+    try:
+        return shown(failure)
+    except BaseException:
+        return type(failure).__qualname__
 
 
 def decode_exception(data: bytes) -> Exception:
