@@ -215,14 +215,13 @@ static void lost(struct pf__supervisor *sup, struct pf__task *task)
 void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, uint64_t page)
 {
     bool was_up = seat->state == PF_SEAT_UP, asked = seat->killed || seat->retiring;
-    uint32_t state = pf__word_state(page);
     /* Only the newest can be unfinished: a worker that claimed on has delivered what it had, or it
      * misbehaved, and then nobody knows whether the older one began. */
     while (seat->held.first != seat->held.last)
         lost(sup, seat->held.first);
     struct pf__task *task = seat->held.last;
     if (task != NULL) {
-        bool begun = state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
+        bool begun = pf__word_has_begun(page);
         if (pf__word_seq(page) != task->seq)
             begun = pf__word_seq(page) > task->seq;
         if (seat->condemned && !seat->oversized)

@@ -4,6 +4,13 @@ from mutations import Mutant
 
 MUTANTS = [
     Mutant(
+        "begun-unseen",
+        "supervisor_limits.c",
+        "if (pf__word_seq(page) == task->seq && pf__word_has_begun(page))",
+        "if (state == PF_RUNNING || state == PF_DONE)",
+        "a task that begins just before it is ended is told to have had no start",
+    ),
+    Mutant(
         "permit-kept",
         "supervisor.c",
         "    sup->permitted = false;\n",
