@@ -47,6 +47,8 @@ class ChunkIterator(MapIterator[R]):
         self._open: dict[Task[Any], int] = {}
         self._ended: deque[Task[Any]] = deque()  # in order of ending, if that is what is wanted
         self._items: list[Any] = []  # pulled, not yet submitted
+        #: What is being submitted: the task, those items, and how many of them are its own.
+        self._sending: tuple[Task[Any], list[Any], int] | None = None
         self._batch = Batch(target, star)
         self._is_slow = False  # the input has just paused
         self._patience = PAUSE  # seconds that it then waits for a result
@@ -153,6 +155,7 @@ class ChunkIterator(MapIterator[R]):
         """Submit until the pool has enough to do. Where a result is due, or comes meanwhile, an
         input that is slow does not hold it back. What Ctrl-C breaks off goes on at the next call:
         items that were pulled are kept."""
+        self._sent()
         is_due = self._is_due()
         most = self._ahead() + is_due
         looked = time.monotonic() if self._unfinished is None else FOREVER
@@ -167,6 +170,7 @@ class ChunkIterator(MapIterator[R]):
                 if self._items:
                     self._submit(self._items)
         except Exception as error:  # of submitting; it comes after the results of what went before
+            self._sent()
             self._exhausted = True
             self._items = []
             self._error = error
@@ -213,18 +217,28 @@ class ChunkIterator(MapIterator[R]):
         task = self._new_task()
         if not self._ordered or self._unfinished is not None:
             task._completed = self._ended
-        try:
-            self._open[task] = len(items)
+        self._sending = task, self._items, len(items)
+        self._open[task] = len(items)
+        if self._unfinished is not None:
+            self._unfinished.add(task)
+        self._pool._submit(task, body)
+        self._sent()
+
+    def _sent(self) -> None:
+        """What was being sent is out, or it is not: known from itself, where that was broken off.
+        Done again, nothing comes of the second time."""
+        if self._sending is None:
+            return
+        task, items, count = self._sending
+        if task._number or task._has_ended():
+            self._open[task] = count
+            if self._items is items:
+                self._items = items[count:]
+        else:
+            self._open.pop(task, None)
             if self._unfinished is not None:
-                self._unfinished.add(task)
-            self._pool._submit(task, body)
-        finally:  # by Ctrl-C, too
-            if task._number:
-                del self._items[: len(items)]
-            else:
-                self._open.pop(task, None)
-                if self._unfinished is not None:
-                    self._unfinished.discard(task)
+                self._unfinished.discard(task)
+        self._sending = None
 
     def _encode(self, items: list[Any]) -> bytes:
         if self._chunksize > 1:
@@ -241,12 +255,10 @@ class ChunkIterator(MapIterator[R]):
                 self._submit(self._items[:1])
             return
         task = self._failed(error)
-        try:
-            self._open[task] = 1
-            if not self._ordered:
-                self._ended.append(task)
-        finally:
-            del self._items[:1]
+        if not self._ordered:
+            self._ended.append(task)
+        self._sending = task, self._items, 1
+        self._sent()
 
     def _next(self, deadline: float | None, timeout: float | None) -> R:
         if self._chunksize > 1:

@@ -27,9 +27,9 @@ MUTANTS = [
     ),
     Mutant(
         "start-is-not-looked-up",
-        "pool_orders.c",
-        "    pf__child_look(pool, child); /* when it began",
-        "    /* when it began",
+        "supervisor_limits.c",
+        "        if (pf__word_seq(page) == task->seq && pf__word_has_begun(page))",
+        "        if (0)",
         "a task over its memory limit does not know how long it ran",
         ("killed-when-it-takes-far-too-much",),
     ),
