@@ -85,15 +85,15 @@ MUTANTS = [
     Mutant(
         "loading-is-begun",
         "supervisor_seats.c",
-        "bool begun = state == PF_RUNNING ||",
-        "bool begun = state == PF_LOADING || state == PF_RUNNING ||",
+        "bool begun = pf__word_has_begun(page);",
+        "bool begun = pf__word_has_begun(page) || pf__word_state(page) == PF_LOADING;",
         "a task whose call never began is reported lost",
     ),
     Mutant(
         "done-is-unbegun",
         "supervisor_seats.c",
-        "state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;",
-        "state == PF_RUNNING || state == PF_CONDEMNED;",
+        "bool begun = pf__word_has_begun(page);",
+        "bool begun = pf__word_has_begun(page) && pf__word_state(page) != PF_DONE;",
         "a task whose worker died while delivering is run a second time",
     ),
     Mutant(
