@@ -22,18 +22,21 @@
 #include <time.h>
 #include <unistd.h>
 
-int64_t pf__now(void)
+static int64_t read_clock(clockid_t clock)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t pf__now(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
 }
 
 int64_t pf__now_coarse(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 int pf__memory_create(const char *name, size_t size)

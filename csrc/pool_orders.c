@@ -212,7 +212,7 @@ static void look_asked(pf_pool *pool, struct pf__child *child, uint64_t seq)
 
 static void condemn(pf_pool *pool, struct pf__child *child, uint64_t seq)
 {
-    pf__child_look(pool, child); /* nobody looks again before it has ended */
+    pf__child_look(pool, child); /* as it stands before the page is ours */
     uint64_t running = pf__word(seq, 0, PF_RUNNING);
     bool done = child->board.segment != NULL &&
                 atomic_compare_exchange_strong(&child->board.segment->page, &running,

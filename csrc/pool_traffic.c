@@ -277,7 +277,7 @@ void pf__pool_drain(pf_pool *pool)
 /* A call that is going on has begun, and not in the future. */
 static int is_sound(const pf_pool *pool, uint64_t page, int64_t started)
 {
-    return !pf__word_has_begun(page) ||
+    return !pf__state_has_begun(pf__word_state(page)) ||
            (started > 0 && (started <= pool->sup.now || started <= pf__now()));
 }
 

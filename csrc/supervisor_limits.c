@@ -105,7 +105,7 @@ void pf__supervisor_page_seen(struct pf__supervisor *sup, struct pf__seat *seat,
 {
     for (struct pf__task *task = seat->held.first; task != NULL; task = task->next) {
         uint32_t state = pf__word_seq(page) == task->seq ? pf__word_state(page) : PF_LOADING;
-        if (pf__word_seq(page) == task->seq && pf__word_has_begun(page))
+        if (pf__state_has_begun(state))
             task->started = started_at;
         if (task->tell && !task->told && (state == PF_RUNNING || state == PF_DONE))
             pf__seat_wants(sup, seat, TODO_TELL);

@@ -221,7 +221,7 @@ void pf__supervisor_exited(struct pf__supervisor *sup, struct pf__seat *seat, ui
         lost(sup, seat->held.first);
     struct pf__task *task = seat->held.last;
     if (task != NULL) {
-        bool begun = pf__word_has_begun(page);
+        bool begun = pf__state_has_begun(pf__word_state(page));
         if (pf__word_seq(page) != task->seq)
             begun = pf__word_seq(page) > task->seq;
         if (seat->condemned && !seat->oversized)

@@ -43,10 +43,9 @@ static inline uint32_t pf__word_state(uint64_t word)
     return (uint32_t)word & 0xfu;
 }
 
-/* Whether its call has: what became of it since is another matter. */
-static inline int pf__word_has_begun(uint64_t page)
+/* Of a page: whether the call has begun, whatever became of it since. */
+static inline int pf__state_has_begun(uint32_t state)
 {
-    uint32_t state = pf__word_state(page);
     return state == PF_RUNNING || state == PF_DONE || state == PF_CONDEMNED;
 }
 

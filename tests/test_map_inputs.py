@@ -172,12 +172,12 @@ def test_a_handler_that_raises_anywhere_loses_no_item_that_was_not_on_its_way_ou
     pool, eights, monkeypatch, name, chunksize, long, tmp_path
 ):
     monkeypatch.setattr(test_interrupts, "Alarm", KeyboardInterrupt)
+    monkeypatch.setattr(chunks, "AHEAD", 2)  # so that next() pulls, too
     one = pool(2)
     line, lost = 1, 0
     while True:
         path = tmp_path / str(line)
         calls = [(path, slow_on_sevens if long else abs, i) for i in range(30)]
-        monkeypatch.setattr(chunks, "AHEAD", 2)  # so that next() pulls, too
         results = getattr(one, name)(note, iter(calls), chunksize)
         found = []
         if not test_interrupts.raised_at(line, lambda: found.append(next(results))):  # noqa: B023

@@ -28,7 +28,7 @@ MUTANTS = [
     Mutant(
         "start-is-not-looked-up",
         "supervisor_limits.c",
-        "        if (pf__word_seq(page) == task->seq && pf__word_has_begun(page))",
+        "        if (pf__state_has_begun(state))",
         "        if (0)",
         "a task over its memory limit does not know how long it ran",
         ("killed-when-it-takes-far-too-much",),

@@ -6,7 +6,7 @@ MUTANTS = [
     Mutant(
         "begun-unseen",
         "supervisor_limits.c",
-        "if (pf__word_seq(page) == task->seq && pf__word_has_begun(page))",
+        "if (pf__state_has_begun(state))",
         "if (state == PF_RUNNING || state == PF_DONE)",
         "a task that begins just before it is ended is told to have had no start",
     ),
@@ -85,15 +85,16 @@ MUTANTS = [
     Mutant(
         "loading-is-begun",
         "supervisor_seats.c",
-        "bool begun = pf__word_has_begun(page);",
-        "bool begun = pf__word_has_begun(page) || pf__word_state(page) == PF_LOADING;",
+        "bool begun = pf__state_has_begun(pf__word_state(page));",
+        "bool begun = pf__word_state(page) >= PF_LOADING;",
         "a task whose call never began is reported lost",
     ),
     Mutant(
         "done-is-unbegun",
         "supervisor_seats.c",
-        "bool begun = pf__word_has_begun(page);",
-        "bool begun = pf__word_has_begun(page) && pf__word_state(page) != PF_DONE;",
+        "bool begun = pf__state_has_begun(pf__word_state(page));",
+        "uint32_t state = pf__word_state(page);\n"
+        "        bool begun = state == PF_RUNNING || state == PF_CONDEMNED;",
         "a task whose worker died while delivering is run a second time",
     ),
     Mutant(
