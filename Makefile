@@ -9,7 +9,7 @@ SOURCES := $(wildcard csrc/*.[ch] python/prefork/*.p* python/prefork/*/*.py) CMa
            pyproject.toml tools/cffi_core.py
 SEEDS := tests/c/seeds.txt
 ZIG = $(shell .venv-cross/bin/python -c 'import ziglang; print(*ziglang.__path__)')
-MACOS := csrc/poll_kqueue.c csrc/platform_macos.c
+MACOS := csrc/poll_kqueue.c csrc/platform_macos.c csrc/process_macos.c
 CLANG ?= clang
 FUZZ_TARGETS := frame control pool
 FUZZ_SECONDS ?= 300

@@ -3,6 +3,7 @@
 #include "control.h"
 #include "platform.h"
 #include "pool.h"
+#include "process.h"
 
 #include <errno.h>
 #include <signal.h>

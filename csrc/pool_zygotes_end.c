@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "platform.h"
 #include "pool.h"
+#include "process.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -3,6 +3,7 @@
 #include "worker.h"
 
 #include "platform.h"
+#include "process.h"
 
 #include <errno.h>
 #include <poll.h>

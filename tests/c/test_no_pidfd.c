@@ -1,7 +1,7 @@
 /* A pool on a kernel that has no pidfds, or under a filter that refuses them. */
 #define _GNU_SOURCE
-#include "platform.h"
 #include "pooltest.h"
+#include "process.h"
 #include "runner.h"
 
 #include <errno.h>

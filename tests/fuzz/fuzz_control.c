@@ -9,6 +9,7 @@
 #include "control.h"
 #include "platform.h"
 #include "prefork.h"
+#include "process.h"
 #include "worker.h"
 
 #include <errno.h>

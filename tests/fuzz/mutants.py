@@ -18,7 +18,8 @@ MACHINE = HERE.parent / "c" / "simulate"
 CORPUS = HERE / "corpus" / "pool"
 MACHINES = "fiber kernel descriptors memory output readiness zygote".split()
 NOT_SIMULATED = (
-    "control output platform_linux platform_macos poll_epoll poll_kqueue signals zygote".split()
+    "control output platform_linux platform_macos poll_epoll poll_kqueue process_linux "
+    "process_macos signals zygote".split()
 )
 UNSEAMED = "history"  # it decides nothing: its accesses are no steps
 CC = [os.environ.get("CLANG", "clang"), "-std=c11", "-O1", "-g", "-w", "-iquote", MACHINE]

@@ -16,7 +16,7 @@ MUTANTS = [
     ),
     Mutant(
         "workers-outlive-the-zygote",
-        "platform_linux.c",
+        "process_linux.c",
         "prctl(PR_SET_PDEATHSIG, SIGKILL)",
         "prctl(PR_SET_PDEATHSIG, 0)",
         "workers live on when application and zygote are gone",
@@ -50,7 +50,7 @@ MUTANTS = [
     ),
     Mutant(
         "stopped-is-ended",
-        "platform_linux.c",
+        "process_linux.c",
         "WEXITED | WNOHANG | WNOWAIT",
         "WEXITED | WSTOPPED | WNOHANG | WNOWAIT",
         "a worker that is stopped is taken to have ended",

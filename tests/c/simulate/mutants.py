@@ -27,8 +27,8 @@ SEED = "1"
 PATIENCE = 120
 # What the simulator has its own of.
 NOT_SIMULATED = {
-    "control", "output", "platform_linux", "platform_macos", "poll_epoll", "poll_kqueue", "signals",
-    "zygote",
+    "control", "output", "platform_linux", "platform_macos", "poll_epoll", "poll_kqueue",
+    "process_linux", "process_macos", "signals", "zygote",
 }  # fmt: skip
 UNSEAMED = "history"  # it decides nothing: its accesses are no steps
 

@@ -13,8 +13,8 @@
  *   events.c        what the application is told, beside what is true
  *   invariants.c    what holds whenever a call returns
  *
- * All of csrc/ is real but control.c, output.c, zygote.c, signals.c, platform_linux.c
- * and poll_epoll.c.
+ * All of csrc/ is real but control.c, output.c, zygote.c, signals.c, platform_linux.c,
+ * process_linux.c and poll_epoll.c.
  * mutants.py shows that the oracle would notice if it were wrong. */
 #ifndef WORLD_H
 #define WORLD_H
@@ -23,6 +23,7 @@
 #include "control.h"
 #include "platform.h"
 #include "pool.h"
+#include "process.h"
 #include "worker.h"
 
 #include <stdbool.h>
