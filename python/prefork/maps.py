@@ -1,7 +1,7 @@
 """The map family: tasks made from an iterable, pulled no further ahead than the pool can use.
 
 What all its iterators have in common. Where the caller has said how many items make a task it is
-`chunks.py`; else items go in batches by what they cost, and that is `measured.py`.
+`chunks.py`, and `singles.py` for one; else items go in batches by what they cost: `measured.py`.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ from .batch import Batch
 from .chunks import ChunkIterator
 from .errors import WorkerLostError
 from .maps import AHEAD, PAUSE, MapIterator
+from .options import checked_chunksize
 from .pace import MOST_SECONDS, Pace
 from .parts import Part
+from .singles import SingleIterator
 from .task import Task, remaining
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ def map_over(
         if not limited and not pool._recycling.tasks:
             return MeasuredIterator(pool, target, iterable, ordered, star)
         chunksize = 1
+    if checked_chunksize(chunksize) == 1:
+        return SingleIterator(pool, target, iterable, ordered, star, timeout)
     return ChunkIterator(pool, target, iterable, chunksize, ordered, star, timeout)
 
 
