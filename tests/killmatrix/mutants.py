@@ -17,7 +17,7 @@ from .mutant import Mutant
 from .row import all_rows
 
 ROOT = Path(__file__).parents[2]
-TREE = ("csrc", "python", "CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")
+TREE = ("csrc", "python", "tools", "CMakeLists.txt", "pyproject.toml", "README.md", "LICENSE")
 MUTANTS = [
     *mutations.MUTANTS,
     *mutations_worker.MUTANTS,
@@ -67,9 +67,11 @@ def build(mutant: Mutant, scratch: Path, place: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place]
     pip += [f"-Cbuild-dir={scratch / 'build'}", tree]
     try:
-        subprocess.run(pip, check=True, stderr=subprocess.DEVNULL)
+        built = subprocess.run(pip, stderr=subprocess.PIPE, text=True)
     finally:
         path.write_text(text)
+    if built.returncode != 0:
+        raise RuntimeError(f"{mutant.name} cannot be built:\n{built.stderr}")
 
 
 def tried(mutant: Mutant, scratch: Path, jobs: int) -> bool:

@@ -164,17 +164,17 @@ MUTANTS = [
     # ---- sizes ----
     Mutant(
         "large-results-are-cut",
-        "codec.py",
-        "        return OK, pickle.dumps(result, _PROTOCOL)\n    except",
-        "        return OK, pickle.dumps(result, _PROTOCOL)[: 1 << 21]\n    except",
+        "_cython_task.pxi",
+        "        return PyMarshal_WriteObjectToString(what, VERSION)",
+        "        return PyMarshal_WriteObjectToString(what, VERSION)[: 1 << 21]",
         "of a large result half arrives",
         ("result-is-huge", "many-large-results"),
     ),
     Mutant(
         "large-calls-are-cut",
-        "codec.py",
-        "return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)",
-        "return pickle.dumps((what, args, kwargs, correlation_id), _PROTOCOL)[: 1 << 21]",
+        "plain.py",
+        "        return marshal.dumps(what, VERSION)",
+        "        return marshal.dumps(what, VERSION)[: 1 << 21]",
         "of a large argument half arrives",
         ("argument-is-huge", "many-large-arguments"),
     ),
