@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -110,6 +111,23 @@ def test_did_start_ok_and_maintain_pool(pool):
 
 def test_the_package_knows_its_version():
     assert prefork.__version__[0].isdigit()
+    with pytest.raises(AttributeError, match="module 'prefork' has no attribute 'versoin'"):
+        _ = prefork.versoin
+
+
+def test_a_pool_imports_little():
+    """Each fork of a worker has to copy the tables of all that was imported."""
+    dear = {"difflib", "email", "importlib.metadata", "pathlib", "tempfile", "zipfile"}
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        "from prefork import TaskPool\n"
+        "with TaskPool(1) as pool: pool.apply(abs, (-1,))\n"
+        "print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    imported = set(done.stdout.split())
+    assert done.returncode == 0 and "prefork.pool" in imported
+    assert not imported & dear
 
 
 # ---- the log -------------------------------------------------------------------------------------

@@ -1,7 +1,5 @@
 """prefork: a process pool that does not break."""
 
-from importlib.metadata import version as _version
-
 from .errors import (
     InitializerError,
     OutOfMemory,
@@ -31,7 +29,7 @@ from .pool import TaskPool
 from .semaphore import Semaphore
 from .task import Task
 
-__version__ = _version("prefork")
+__version__: str
 
 __all__ = [
     "CurrentTask",
@@ -60,3 +58,13 @@ __all__ = [
     "exit_worker",
     "extend_deadline",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when it is asked for: what that imports is as much as all the rest,
+    and each fork of a worker would have to copy the tables of its pages."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("prefork")

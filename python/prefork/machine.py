@@ -6,28 +6,34 @@ import math
 import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 from time import monotonic
 
 ENCODING = "utf-8"  # of the kernel's files
 OOM_KILL_LASTS = 1.0  # seconds in which who was killed is to be heard of
 
 
+def _read(*path: str | os.PathLike[str]) -> str:
+    """A small file of the kernel's, whole. Raises OSError. Without pathlib, of which no child of
+    ours shall have the memory."""
+    with open(os.path.join(*path), encoding=ENCODING) as file:
+        return file.read()
+
+
 def usable_cpus() -> int:
     """How many CPUs this process may use (int, at least 1), by affinity and cgroup quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_quota(Path("/sys/fs/cgroup"))
+    quota = _cgroup_quota("/sys/fs/cgroup")
     return max(1, min(count or 1, quota if quota is not None else count or 1))
 
 
-def _cgroup_quota(root: Path) -> int | None:
+def _cgroup_quota(root: str | os.PathLike[str]) -> int | None:
     """CPUs by quota, rounded up, of cgroup v2 or v1; None if there is no limit."""
     try:
-        quota, period = (root / "cpu.max").read_text(ENCODING).split()
+        quota, period = _read(root, "cpu.max").split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text(ENCODING)
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text(ENCODING)
+            quota = _read(root, "cpu/cpu.cfs_quota_us")
+            period = _read(root, "cpu/cpu.cfs_period_us")
         except OSError:
             return None
     try:
@@ -42,7 +48,8 @@ class OomKills:
     v1), or, where that has none, of the whole machine. It has no times, and one may have been of a
     program that a task has started: what nobody claims is forgotten soon after it was seen."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
+    def __init__(self, root: str | os.PathLike[str] = "/") -> None:
+        self._root = root
         self._sources = list(_oom_counters(root))
         self._seen = self._count()
         self._unclaimed = 0
@@ -68,7 +75,7 @@ class OomKills:
     def _count(self) -> int:
         for path in self._sources:
             try:
-                lines = path.read_text(ENCODING).splitlines()
+                lines = _read(self._root, path).splitlines()
             except OSError:
                 continue
             for name, _, value in (line.partition(" ") for line in lines):
@@ -77,21 +84,21 @@ class OomKills:
         return 0
 
 
-def _oom_counters(root: Path) -> Iterator[Path]:
+def _oom_counters(root: str | os.PathLike[str]) -> Iterator[str]:
     try:
-        lines = (root / "proc/self/cgroup").read_text(ENCODING).splitlines()
+        lines = _read(root, "proc/self/cgroup").splitlines()
     except OSError:
         lines = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         path = path.lstrip("/")
         if controllers == "":
-            yield root / "sys/fs/cgroup" / path / "memory.events"
+            yield f"sys/fs/cgroup/{path}/memory.events"
         elif "memory" in controllers.split(","):
             # In a container its own group is often mounted as the root.
-            yield root / "sys/fs/cgroup/memory" / path / "memory.oom_control"
-            yield root / "sys/fs/cgroup/memory/memory.oom_control"
-    yield root / "proc/vmstat"
+            yield f"sys/fs/cgroup/memory/{path}/memory.oom_control"
+            yield "sys/fs/cgroup/memory/memory.oom_control"
+    yield "proc/vmstat"
 
 
 def spare_descriptors() -> int | None:
@@ -120,7 +127,7 @@ def thread_count(but: str | None = None) -> int | None:
 def _thread_name(tid: str) -> str | None:
     """What the kernel calls a thread of ours; None if it has ended meanwhile."""
     try:
-        return Path(f"/proc/self/task/{tid}/comm").read_text(ENCODING).rstrip("\n")
+        return _read(f"/proc/self/task/{tid}/comm").rstrip("\n")
     except OSError:
         return None
 
@@ -128,7 +135,7 @@ def _thread_name(tid: str) -> str | None:
 def resident_kib(pid: int) -> int:
     """The resident memory of a process in KiB (int), 0 if it is gone or cannot be asked."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text(ENCODING).split()[1])
+        pages = int(_read(f"/proc/{pid}/statm").split()[1])
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import math
 import operator
 import sys
@@ -42,6 +40,9 @@ class Recycling:
 
 def unknown_option(pool: type, name: str) -> str:
     """What to say of an option that no pool has: the one that was meant, or all there are."""
+    import difflib
+    import inspect
+
     known = [known for known in inspect.signature(pool).parameters if known != "unknown"]
     near = [OTHER_NAMES[name]] if name in OTHER_NAMES else difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(known)}"
