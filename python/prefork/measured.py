@@ -55,9 +55,8 @@ def map_over(
         if not limited and not pool._recycling.tasks:
             return MeasuredIterator(pool, target, iterable, ordered, star)
         chunksize = 1
-    if checked_chunksize(chunksize) == 1:
-        return SingleIterator(pool, target, iterable, ordered, star, timeout)
-    return ChunkIterator(pool, target, iterable, chunksize, ordered, star, timeout)
+    kind = SingleIterator if checked_chunksize(chunksize) == 1 else ChunkIterator
+    return kind(pool, target, iterable, chunksize, ordered, star, timeout)
 
 
 def _length_of(iterable: Iterable[Any]) -> int | None:

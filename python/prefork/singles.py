@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
 from concurrent.futures._base import FINISHED
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from . import codec
 from .chunks import ChunkIterator
 from .errors import TimeoutError
 from .task import Task
-
-if TYPE_CHECKING:
-    from .pool import TaskPool
 
 R = TypeVar("R")
 
@@ -29,18 +25,7 @@ SHORT = 5e-3  #: so many seconds
 
 
 class SingleIterator(ChunkIterator[R]):
-    """Of items one by one."""
-
-    def __init__(
-        self,
-        pool: TaskPool,
-        target: Callable[..., R],
-        iterable: Iterable[Any],
-        ordered: bool,
-        star: bool = False,
-        timeout: float | None = None,
-    ) -> None:
-        super().__init__(pool, target, iterable, 1, ordered, star, timeout)
+    """Of chunks of one item, which is called without a batch around it."""
 
     def collect(self) -> list[R]:
         """All results, in a list. The input is not held back by those that are not taken; of items
