@@ -8,8 +8,7 @@ import multiprocessing
 import re
 import signal as signals
 import sys
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .history import HistoryEvent, signal_name, told
 
@@ -145,8 +144,7 @@ class InitializerError(RuntimeError):
     zygote could not be made ready for them. What was raised there is the `__cause__`."""
 
 
-@dataclass(frozen=True)
-class WorkerEnd:
+class WorkerEnd(NamedTuple):
     """How a worker ended in the middle of a task, as far as it is known."""
 
     pid: int  #: 0: the task had none

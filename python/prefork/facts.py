@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _core
 from .history import HistoryEvent, history_of
@@ -14,9 +13,8 @@ if TYPE_CHECKING:
     from .pool import TaskPool
 
 
-@dataclass(frozen=True)
-class Worker:
-    """One worker process, as `TaskPool.workers` shows it."""
+class _Seen(NamedTuple):
+    """What is seen of a worker at a glance."""
 
     slot: int  #: its place in the pool, from 0
     pid: int | None  #: None while it is being forked
@@ -26,7 +24,13 @@ class Worker:
     since: float  #: when that task began, or the worker was spawned (time.monotonic())
     tasks_done: int
     rss: int  #: resident memory in KiB
-    _notes: Notes | None = field(default=None, repr=False, compare=False)
+
+
+class Worker(_Seen):
+    """One worker process, as `TaskPool.workers` shows it: `slot`, `pid`, `generation`, `state`,
+    `task`, `since`, `tasks_done`, `rss` and `history`."""
+
+    _notes: Notes | None = None
 
     @property
     def history(self) -> tuple[HistoryEvent, ...]:
@@ -40,19 +44,18 @@ def workers_of(pool: TaskPool) -> list[Worker]:
     found = []
     for slot, state, pid, generation, number, since, tasks_done in pool._core.workers():
         task = pool._delivery.tasks.get(number)
-        found.append(
-            Worker(
-                slot=slot,
-                pid=pid or None,
-                generation=generation,
-                state=_core.WORKER_STATES[state],
-                task=None if task is None else task.id,
-                since=since,
-                tasks_done=tasks_done,
-                rss=resident_kib(pid) if pid else 0,
-                _notes=pool._core.history(slot),
-            )
+        worker = Worker(
+            slot=slot,
+            pid=pid or None,
+            generation=generation,
+            state=_core.WORKER_STATES[state],
+            task=None if task is None else task.id,
+            since=since,
+            tasks_done=tasks_done,
+            rss=resident_kib(pid) if pid else 0,
         )
+        worker._notes = pool._core.history(slot)
+        found.append(worker)
     return found
 
 

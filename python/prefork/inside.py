@@ -6,9 +6,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from . import codec
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from .worker import WorkerSetup
 
 
-@dataclass(frozen=True)
-class CurrentTask:
+class CurrentTask(NamedTuple):
     """The task that this worker runs now."""
 
     id: str | int  #: its `correlation_id`, or the pool's own number
@@ -27,8 +25,7 @@ class CurrentTask:
     losses: int  #: how often a worker was lost in it before
 
 
-@dataclass(frozen=True)
-class CurrentWorker:
+class CurrentWorker(NamedTuple):
     """The worker that this process is."""
 
     slot: int  #: its place in the pool, from 0; somebody else's once it has ended

@@ -6,8 +6,7 @@ import math
 import operator
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_WORKERS = 4095
 COUNT_BOUND = 1 << 32  # of what the core counts in 32 bits
@@ -17,25 +16,14 @@ OTHER_NAMES = dict.fromkeys(
 )
 
 
-@dataclass(frozen=True)
-class Recycling:
-    """When a worker is replaced. Raises ValueError, and TypeError for what is no number."""
+class Recycling(NamedTuple):
+    """When a worker is replaced."""
 
     tasks: int | None = None  #: that it has done
     age: float | None = None  #: seconds
     memory: int | None = None  #: KiB of its own
     memory_limit: int | None = None  #: KiB at which also its task is lost
     jitter: float = 0.0  #: by which share each but the limit may come earlier
-
-    def __post_init__(self) -> None:
-        checked_count("maxtasksperchild", self.tasks)
-        check_seconds("max_age_per_child", self.age)
-        checked_count("max_memory_per_child", self.memory, 1 << 50)
-        checked_count("memory_limit", self.memory_limit, 1 << 50)
-        if not 0 <= self.jitter < 1:
-            raise ValueError(
-                f"recycle_jitter must be at least 0 and less than 1, not {self.jitter}"
-            )
 
 
 def unknown_option(pool: type, name: str) -> str:
@@ -104,6 +92,18 @@ def check_seconds(name: str, seconds: float | None) -> float | None:
     except OverflowError:
         raise ValueError(f"{name} is more seconds than a float can tell") from None
     return seconds
+
+
+def check_recycling(recycling: Recycling) -> None:
+    """Raises ValueError, and TypeError for what is no number."""
+    checked_count("maxtasksperchild", recycling.tasks)
+    check_seconds("max_age_per_child", recycling.age)
+    checked_count("max_memory_per_child", recycling.memory, 1 << 50)
+    checked_count("memory_limit", recycling.memory_limit, 1 << 50)
+    if not 0 <= recycling.jitter < 1:
+        raise ValueError(
+            f"recycle_jitter must be at least 0 and less than 1, not {recycling.jitter}"
+        )
 
 
 def checked_chunksize(chunksize: int) -> int:

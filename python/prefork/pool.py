@@ -32,6 +32,7 @@ from .options import (
     check_callable,
     check_has,
     check_kwargs,
+    check_recycling,
     check_seconds,
     checked_exceptions,
     checked_limit,
@@ -128,6 +129,7 @@ class TaskPool(Submitting):
         recycling = Recycling(
             maxtasksperchild, max_age_per_child, max_memory_per_child, memory_limit, recycle_jitter
         )
+        check_recycling(recycling)
         check_seconds("timeout", timeout)
         check_seconds("soft_timeout", soft_timeout)
         check_callable(

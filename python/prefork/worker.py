@@ -16,9 +16,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from multiprocessing import process, util
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, cast
 
 from . import _core, codec, inside
 from .errors import SoftTimeLimitExceeded
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 SoftTimeoutError = Callable[[str, "float | None"], "BaseException | None"]
 
 
-@dataclass(frozen=True)
-class WorkerSetup:
+class WorkerSetup(NamedTuple):
     """What every worker of a pool does besides tasks; inherited by fork, pickled by exec."""
 
     initializer: Callable[..., object] | None = None
