@@ -8,6 +8,7 @@ itself.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # what `signal` adds are enums: see below
+import ast  # noqa: F401  # traceback's, which imports them for the first text that it makes
 import contextlib
 import errno
 import faulthandler
@@ -15,6 +16,7 @@ import os
 import signal
 import sys
 import threading
+import tokenize  # noqa: F401  # the same
 from collections.abc import Callable, Iterable
 from multiprocessing import process, util
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, cast
