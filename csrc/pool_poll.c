@@ -26,17 +26,6 @@ void pf__pool_note_claims(pf_pool *pool)
     atomic_store_explicit(&pool->ring.pool->head, sup->head, memory_order_relaxed);
 }
 
-/* A limit may be up of a task that nobody has seen claimed yet; it would seem not to have begun. */
-void pf__pool_tell_time(pf_pool *pool)
-{
-    int64_t now = pf__now();
-    if (pf__supervisor_deadline(&pool->sup) <= now)
-        pf__pool_note_claims(pool);
-    pf__supervisor_time(&pool->sup, now);
-}
-
-/* ---- into the pool and out of it ----------------------------------------------------------- */
-
 static int64_t next_deadline(const pf_pool *pool)
 {
     int64_t at = pf__supervisor_deadline(&pool->sup);
@@ -44,6 +33,28 @@ static int64_t next_deadline(const pf_pool *pool)
         at = pool->timers.first->at;
     return at;
 }
+
+/* Limits stand still while the whole family is stopped: had anybody been able to run, the driver
+ * or who waits here, the time would have been told when that was due. Nobody knows when it was
+ * stopped, but not before the time was told last; counted from when it was due, the task whose
+ * limit that is would have nothing left of it. */
+static void notice_stall(pf_pool *pool, int64_t now)
+{
+    if ((pool->driver_runs || pool->driving) && now - next_deadline(pool) > 1000000000)
+        pf__supervisor_stalled(&pool->sup, now - pool->sup.now);
+}
+
+/* A limit may be up of a task that nobody has seen claimed yet; it would seem not to have begun. */
+void pf__pool_tell_time(pf_pool *pool)
+{
+    int64_t now = pf__now();
+    notice_stall(pool, now);
+    if (pf__supervisor_deadline(&pool->sup) <= now)
+        pf__pool_note_claims(pool);
+    pf__supervisor_time(&pool->sup, now);
+}
+
+/* ---- into the pool and out of it ----------------------------------------------------------- */
 
 /* Set later than needed it would be missed; set earlier it only wakes us once for nothing, so it
  * is not moved back. */
@@ -163,16 +174,6 @@ static void handle(pf_pool *pool, const struct pf__poll_event *event)
         pf__child_ready(pool, child, kind);
 }
 
-/* Limits stand still while the whole family is stopped: had we been able to run, we would have
- * woken at `due`. Nobody knows when it was stopped, but not before we began to wait; counted from
- * `due`, the task whose limit that is would have nothing left of it. */
-static void notice_stall(pf_pool *pool, int64_t since, int64_t due)
-{
-    int64_t now = pf__now();
-    if (due != INT64_MAX && now - due > 1000000000)
-        pf__supervisor_stalled(&pool->sup, now - since);
-}
-
 /* Results come without the poll; exits, large bodies and deadlines do not. However fast results
  * come, those must not wait longer than this. */
 static int look_is_due(const pf_pool *pool)
@@ -184,14 +185,12 @@ int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
 {
     struct pf__poll_event events[POLL_BATCH];
     int count = 0, error = 0;
-    int64_t since = pf__now(), next = next_deadline(pool); /* it may stand still in a spin, too */
     int found = deadline > pool->sup.now && pf__pool_spin(pool, deadline);
-    notice_stall(pool, since, next);
     if (!found)
         pf__pool_call_sleepers(pool);
     int may_sleep = !found && (!listen || arm(pool));
     if (may_sleep || look_is_due(pool)) {
-        int64_t due = next_deadline(pool), now = pf__now();
+        int64_t now = pf__now();
         int64_t left = !may_sleep || deadline <= now ? 0 : deadline - now;
         set_timer(pool);
         pool->looked = now;
@@ -200,7 +199,6 @@ int pf__pool_wait(pf_pool *pool, int64_t deadline, int listen)
                               may_sleep && deadline == INT64_MAX ? -1 : left);
         error = errno;
         pthread_mutex_lock(&pool->lock);
-        notice_stall(pool, now, due);
     }
     atomic_store_explicit(&pool->ring.pool->armed, 0, memory_order_relaxed);
     fire_timers(pool);

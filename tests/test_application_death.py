@@ -144,12 +144,15 @@ def test_ctrl_c_ends_a_program_that_waits(tmp_path, gate):
     eventually(lambda: not any(map(alive, pids)), within=10)
 
 
-def test_a_family_that_was_stopped_for_longer_than_a_limit_goes_on(tmp_path, gate):
-    """As by Ctrl-Z: the time for which nobody ran is not the task's."""
+@pytest.mark.parametrize(
+    "meanwhile", ["", "while not behind.ready(): pool.stats"], ids=["waits", "asks"]
+)
+def test_a_family_that_was_stopped_for_longer_than_a_limit_goes_on(tmp_path, gate, meanwhile):
+    """As by Ctrl-Z: the time for which nobody ran is not the task's, whoever looks first then."""
     command = [
         *script(
             tmp_path,
-            """
+            f"""
             import sys
             from helpers import hold, square
             from prefork import TaskPool
@@ -158,6 +161,7 @@ def test_a_family_that_was_stopped_for_longer_than_a_limit_goes_on(tmp_path, gat
                 task = pool.apply_async(hold, (sys.argv[1], "held"), timeout=2)
                 behind = pool.apply_async(square, (3,), queue_timeout=3)
                 print("ready", flush=True)
+                {meanwhile}
                 print(type(behind.exception()).__name__, flush=True)
                 print(task.get(), flush=True)
             """,
@@ -167,7 +171,7 @@ def test_a_family_that_was_stopped_for_longer_than_a_limit_goes_on(tmp_path, gat
     with launched(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         gate.arrived()
-        eventually(lambda: asleep(process.pid))
+        eventually(lambda: asleep(process.pid) or meanwhile)
         os.killpg(process.pid, signal.SIGSTOP)
         until = time.monotonic() + 3.5
         eventually(lambda: time.monotonic() > until)
