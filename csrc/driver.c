@@ -82,13 +82,13 @@ static void *drive(void *argument)
 
 int pf_pool_drive_in_background(pf_pool *pool)
 {
-    if (pool->driver_runs || pool->guest || pool->dead)
+    if (pool->dead)
         return 0;
     sigset_t all, before;
     sigfillset(&all);
     pthread_mutex_lock(&pool->lock);
     int error = 0;
-    if (!pool->driver_runs) {
+    if (!pool->driver_runs && !pool->driver_stops && !pool->guest) {
         pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited: signals are not its business */
         error = pthread_create(&pool->driver, NULL, drive, pool);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -126,7 +126,6 @@ void pf__driver_stop(pf_pool *pool)
         }
         pthread_join(pool->driver, NULL);
     }
-    pool->driver_stops = 0;
 }
 
 int pf_pool_wait_gathered(pf_pool *pool)

@@ -125,7 +125,8 @@ struct pf_pool {
     _Atomic uint32_t gathering; /* 1: the gatherer was told */
 
     pthread_t driver;
-    int driver_runs, driver_stops, driver_parked, driver_lost;
+    int driver_runs, driver_parked, driver_lost;
+    int driver_stops; /* or has: there will be no other */
     struct pf__semaphore *driver_wake;
     int driver_naps; /* for more than a millisecond, as callers drive all the time */
     uint64_t drives; /* counted up by every caller that polls */

@@ -374,8 +374,10 @@ void pf__pool_turn_out(pf_pool *pool)
 
 int pf_pool_fd(pf_pool *pool)
 {
-    if (!pool->dead && !pool->guest) {
+    if (!pool->dead) {
+        pthread_mutex_lock(&pool->lock);
         pool->guest = 1;
+        pthread_mutex_unlock(&pool->lock);
         pf__driver_stop(pool);
     }
     if (pf__pool_enter(pool) < 0)

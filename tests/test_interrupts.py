@@ -317,3 +317,24 @@ def test_a_handler_that_raises_anywhere_leaves_as_many_slots_as_workers(pool, na
         line += 1
     assert line > 5 and 2 in found
     assert agreed() == (3 if name == "grow" else 1)
+
+
+@pytest.mark.parametrize("timeout", [None, 30])
+@pytest.mark.parametrize("options", [{}, {"chunksize": 1}, {"chunksize": 2}])
+def test_a_handler_that_raises_as_a_turn_begins_leaves_the_next_to_others(pool, options, timeout):
+    results = pool(2).imap(square, range(9), **options)
+
+    def trace(frame, event, _):
+        if event == "line" and results._lock._is_owned():
+            sys.settrace(None)
+            raise Alarm
+        return trace
+
+    sys.settrace(trace)
+    with pytest.raises(Alarm):
+        results.next(timeout)
+    found = []
+    other = threading.Thread(target=lambda: found.extend(results), daemon=True)
+    other.start()
+    other.join(30)
+    assert found == [i * i for i in range(9)]

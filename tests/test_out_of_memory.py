@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from helpers import hold, square
 from scripts import run_script
 
 LIMIT = """
@@ -77,3 +80,87 @@ def test_arguments_are_not_copied_again_when_they_are_sent(tmp_path):
     """,
     )
     assert (done.returncode, done.stdout) == (0, "100\n"), done.stderr
+
+
+@pytest.mark.parametrize("putlocks", [True, False])
+def test_where_the_table_of_tasks_cannot_grow_the_call_fails_and_leaves_nothing(tmp_path, putlocks):
+    done = run_script(
+        tmp_path,
+        LIMIT
+        + """
+    import sys
+    from helpers import eventually, square
+    from prefork import TaskPool
+
+    def fill(table):
+        "Until one more needs megabytes; how many that were."
+        count = 0
+        while sys.getsizeof(table) < 2 << 20:
+            count += 1
+            table[-count] = None
+        while len(table) < 87_381:  # two thirds of a power of 2
+            count += 1
+            table[-count] = None
+        return count
+
+    with TaskPool(1, putlocks=sys.argv[1] == "True") as pool:
+        pool.apply(square, (3,))
+        delivery = pool._delivery
+        count = fill(delivery.tasks)
+        allow(2)
+        try:
+            pool.apply_async(square, (3,))
+        except MemoryError:
+            print("MemoryError")
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
+        for number in range(1, count + 1):
+            del delivery.tasks[-number]
+        eventually(lambda: not pool.stats["tasks_unfinished"], pool)
+        print(len(delivery.slots.free), pool.apply(square, (3,)))
+        print(*delivery.tasks, *delivery.early, *delivery.ended)
+    """,
+        str(putlocks),
+    )
+    assert (done.returncode, done.stdout) == (0, "MemoryError\n1 9\n\n"), done.stderr
+
+
+class Full:
+    """A deque that has room for some events, one at a time."""
+
+    def __init__(self, events, room):
+        self.events, self.room = events, room
+
+    def append(self, event):
+        if self.room == 0:
+            raise MemoryError
+        self.room -= 1
+        self.events.append(event)
+
+    def extend(self, events):
+        raise MemoryError
+
+
+class Poor:
+    """The delivery of a pool, with little memory."""
+
+    def __init__(self, delivery, room):
+        self.tasks, self.slots = delivery.tasks, delivery.slots
+        self.events = Full(delivery.events, room)
+
+
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_what_cannot_be_delivered_is_delivered_later(pool, gate, room):
+    one = pool(1, putlocks=False)
+    one.apply(square, (0,))
+    one.fileno()  # from here on nobody takes events but this
+    told = []
+    tasks = [one.apply_async(square, (i,), callback=told.append) for i in range(4)]
+    behind = one.apply_async(hold, (gate.path,))
+    gate.arrived()  # so the others have ended
+    core = one._core
+    with pytest.raises(MemoryError):
+        core.poll(0, core.rouses(), Poor(one._delivery, room))
+    assert [task.get(10) for task in tasks] == [0, 1, 4, 9]
+    assert told == [0, 1, 4, 9]
+    gate.open()
+    assert behind.get(10)

@@ -159,17 +159,24 @@ class CorePool:
         number: list[int] = []  # or none, and then nothing comes of what follows
         given = map(lib.pf_pool_submit, (pool,), (body,), (len(body),), (options,), (1,))
         early = filter(None, map(delivery.early.pop, number, (None,)))
-        error = in_turn(
-            map(number.append, filter(None, given)),
-            map(setattr, (kept,), ("_number",), number),
-            map(delivery.tasks.__setitem__, number, (kept,)),
-            zip(
-                map(delivery.events.append, early),
-                map(lib.pf_pool_rouse, (pool,)),
-                map(lib.pf_pool_rouse_gatherer, (pool,)),
-                strict=False,
-            ),
-        )
+        try:
+            error = in_turn(
+                map(number.append, filter(None, given)),
+                map(setattr, (kept,), ("_number",), number),
+                map(delivery.tasks.__setitem__, number, (kept,)),
+                zip(
+                    map(delivery.events.append, early),
+                    map(lib.pf_pool_rouse, (pool,)),
+                    map(lib.pf_pool_rouse_gatherer, (pool,)),
+                    strict=False,
+                ),
+            )
+        except MemoryError:  # the table grows at times, by as much as all of it has
+            if number and number[0] not in delivery.tasks:
+                kept._number = 0
+                delivery.ended.add(number[0])
+                self.cancel(number[0])
+            raise
         if not number:
             raise failed(error)
 

@@ -11,6 +11,7 @@ from libc.errno cimport EBUSY, ECHILD, EINTR, ESHUTDOWN, errno
 from libc.math cimport llrint
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 from posix.unistd cimport _exit, fork, getpid
 
 cimport prefork._prefork as pf
@@ -65,6 +66,12 @@ cdef int check(int result) except -1:
     if result < 0:
         PyErr_SetFromErrno(OSError)
     return result
+
+
+cdef void clear(pf.pf_event *events, int count) noexcept:
+    cdef int i
+    for i in range(count):
+        pf.pf_event_clear(&events[i])
 
 
 cdef int64_t nanoseconds(timeout) except -2:

@@ -1,5 +1,7 @@
 cdef class CorePool:
     cdef pf.pf_pool *pool
+    cdef pf.pf_event left[BATCH] # taken from the core; there was no memory to deliver them
+    cdef int left_count
 
     def __cinit__(self, uint32_t workers, uint32_t tasks, double age, uint64_t memory,
                   uint64_t memory_limit, double jitter, double term_grace, bint capture_output,
@@ -22,6 +24,7 @@ cdef class CorePool:
     def __dealloc__(self):
         cdef pf.pf_pool *pool = self.pool
         self.pool = NULL
+        clear(self.left, self.left_count)
         if pool != NULL:
             with nogil:
                 pf.pf_pool_free(pool)
@@ -64,7 +67,13 @@ cdef class CorePool:
             return False
         task._number = number
         cdef dict tasks = delivery.tasks, early = delivery.early
-        tasks[number] = task
+        try:
+            tasks[number] = task
+        except MemoryError: # it grows at times, by as much as all of them have
+            task._number = 0
+            delivery.ended.add(number)
+            self.cancel(number)
+            raise
         found = early.pop(number, None) if early else None
         if found is not None:
             delivery.events.append(found)
@@ -87,22 +96,38 @@ cdef class CorePool:
     def poll(self, timeout, uint64_t rouses, delivery not None):
         cdef int64_t ns = nanoseconds(timeout)
         cdef pf.pf_event events[BATCH]
-        cdef int count, i
-        with nogil:
-            count = pf.pf_pool_poll(self.pool, events, BATCH, ns, rouses)
+        cdef int count = self.left_count
+        if count > 0:
+            memcpy(events, self.left, count * sizeof(pf.pf_event))
+            self.left_count = 0
+        else:
+            with nogil:
+                count = pf.pf_pool_poll(self.pool, events, BATCH, ns, rouses)
         if count < 0 and errno == EINTR:
             PyErr_CheckSignals()
             return 0
         check(count)
-        cdef dict tasks = delivery.tasks
-        try:
-            for i in range(count):
-                if not settle_plain(delivery, tasks, &events[i]):
-                    delivery.events.append(as_tuple(&events[i]))
-        finally:
-            for i in range(count):
-                pf.pf_event_clear(&events[i])
+        self._deliver(delivery, events, count)
         return count
+
+    cdef int _deliver(self, delivery, pf.pf_event *events, int count) except -1:
+        cdef dict tasks = delivery.tasks
+        cdef int done = 0
+        try:
+            while done < count:
+                if not settle_plain(delivery, tasks, &events[done]):
+                    delivery.events.append(as_tuple(&events[done]))
+                done += 1
+        finally:
+            clear(events, done)
+            if done < count and self.left_count == 0: # else two threads had no memory at once
+                memcpy(self.left, &events[done], (count - done) * sizeof(pf.pf_event))
+                self.left_count = count - done
+                pf.pf_pool_rouse(self.pool)
+                pf.pf_pool_rouse_gatherer(self.pool)
+            elif done < count:
+                clear(&events[done], count - done)
+        return 0
 
     def rouses(self):
         return pf.pf_pool_rouses(self.pool)

@@ -94,7 +94,7 @@ class SingleIterator(ChunkIterator[R]):
                     pool._look_after_submit()
         except Exception as error:  # it comes after the results of what went before
             self._error = error
-        self._exhausted = len(opened) - begun < count
+        self._exhausted = self._error is not None or len(opened) - begun < count
 
     def _submit_one(self, item: Any) -> Task[Any]:
         try:

@@ -208,11 +208,11 @@ class Task(TaskState, concurrent.futures.Future[T]):
             self._pool._serve_others()
 
     def set_running_or_notify_cancel(self) -> bool:
-        """False if the task was cancelled. For executors; the pool does not need it."""
-        if self._state == CANCELLED_AND_NOTIFIED:
-            return False
-        self._state = RUNNING
-        return True
+        """False if the task was cancelled. For executors, and changes nothing: whether it runs its
+        worker says. Raises InvalidStateError if it has another end."""
+        if self._has_ended() and self._state != CANCELLED_AND_NOTIFIED:
+            raise concurrent.futures.InvalidStateError(f"{self!r} has ended")
+        return self._state != CANCELLED_AND_NOTIFIED
 
     def set_result(self, result: T) -> None:
         """Not for callers: the worker does that. Raises InvalidStateError."""
