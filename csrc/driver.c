@@ -57,7 +57,7 @@ static void *drive(void *argument)
         if (!await_turn(pool, &nap))
             continue;
         pool->driving = pool->by_driver = 1;
-        uint64_t settled = 0;
+        uint64_t settled = pool->counts.submitted - pool->sup.unfinished;
         while (!pool->driver_stops && pool->claimants == 0) {
             pf__pool_advance(pool);
             tell_of_events(pool);

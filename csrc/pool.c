@@ -25,13 +25,13 @@ static int recycles(const pf_options *options)
 static int make_seats(pf_pool *pool, uint32_t wanted)
 {
     uint32_t have = pool->sup.seat_count;
-    if (wanted > PF_MAX_WORKERS || wanted >= pool->ring.slots) {
+    if (wanted > PF_MOST_WORKERS || wanted >= pool->ring.slots) {
         errno = EINVAL;
         return -1;
     }
     if (recycles(&pool->options)) {
         wanted += pf__supervisor_ahead(wanted);
-        wanted = wanted < PF_MAX_WORKERS ? wanted : PF_MAX_WORKERS;
+        wanted = wanted < PF_MOST_WORKERS ? wanted : PF_MOST_WORKERS;
     }
     if (wanted <= have)
         return 0;
@@ -75,7 +75,7 @@ pf_pool *pf_pool_new(const pf_options *options)
     if (pool->slots == NULL || pool->poll == NULL || pool->followed == NULL ||
         pool->gathered == NULL || pool->driver_wake == NULL ||
         pf__ring_create(&pool->ring, slots, BODY_SIZE) < 0 ||
-        pf__history_create(&pool->history, slots < PF_MAX_WORKERS ? slots : PF_MAX_WORKERS) < 0)
+        pf__history_create(&pool->history, slots < PF_MOST_WORKERS ? slots : PF_MOST_WORKERS) < 0)
         goto fail;
     pf__supervisor_init(&pool->sup, pool->slots, slots, options->term_grace);
     pool->sup.target = options->workers;

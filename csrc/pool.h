@@ -3,6 +3,7 @@
  *   pool.c           life, size and end
  *   pool_tasks.c     what a caller does with a task
  *   pool_poll.c      driving: one turn, waiting for the next, whose turn it is
+ *   pool_spin.c      before a wait: whether to spin, and in which way
  *   pool_facts.c     what the pool tells about itself
  *   pool_orders.c    carries out what the supervisor orders; gives events
  *   pool_children.c  worker processes as the application sees them: birth and death

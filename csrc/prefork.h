@@ -21,8 +21,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PF_FOREVER     (-1)
-#define PF_INTERRUPTED (-1)
+#define PF_FOREVER      (-1)
+#define PF_INTERRUPTED  (-1)
+#define PF_MOST_WORKERS 4095 /* of a pool; of one that was made for up to 64, 1,023 */
 
 /* cffi: begin */
 
@@ -31,7 +32,7 @@
 typedef struct pf_pool pf_pool;
 
 typedef struct {
-    uint32_t workers; /* how many to keep alive, 0 to 4095 */
+    uint32_t workers; /* how many to keep alive, 0 to PF_MOST_WORKERS */
     /* When a worker is replaced by one that was forked ahead; 0: not for that. */
     uint32_t tasks_per_worker;  /* after so many */
     int64_t age_per_worker;     /* ns after it was up */

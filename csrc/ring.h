@@ -19,7 +19,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "words must be lock-free to be share
 
 #define PF_LINE 64
 
-enum { PF_WORKER_BITS = (PF_MAX_WORKERS + 1) / 64 }; /* words with a bit per worker */
+enum { PF_WORKER_BITS = (PF_MOST_WORKERS + 1) / 64 }; /* words with a bit per worker */
 
 enum pf__body_flag {
     PF_BODY_TELL = 1,      /* announce the task when its call begins */

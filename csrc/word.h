@@ -6,10 +6,11 @@
 #ifndef PF_WORD_H
 #define PF_WORD_H
 
+#include "prefork.h"
+
 #include <stdint.h>
 
-#define PF_MAX_WORKERS 4095
-#define PF_NO_WORKER   4095u /* in the worker field of a word that belongs to nobody */
+#define PF_NO_WORKER 4095u /* in the worker field of a word that belongs to nobody */
 
 enum pf__slot_state { PF_EMPTY, PF_READY, PF_CLAIMED, PF_TAKEN, PF_WITHDRAWN };
 

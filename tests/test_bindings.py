@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from prefork import options
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / "python" / "prefork"
 BINDINGS = ("cffi", "cython")
@@ -217,3 +219,9 @@ def test_the_twin_has_all_that_the_header_declares():
     assert set(functions_of(HEADER)) <= set(dir(lib))
     for name, fields in structs_of_the_header().items():
         assert [field for field, _ in ffi.typeof(name).fields] == [field for _, field in fields]
+
+
+def test_the_most_workers_are_as_many_in_python():
+    header = (ROOT / "csrc" / "prefork.h").read_text()
+    found = re.search(r"#define PF_MOST_WORKERS (\d+)", header)
+    assert found is not None and int(found[1]) == options.MAX_WORKERS

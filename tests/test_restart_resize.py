@@ -114,6 +114,8 @@ def test_a_pool_cannot_shrink_below_nothing_nor_grow_without_end(pool):
         one.shrink(2)
     with pytest.raises(ValueError, match="workers"):
         one.grow(10_000)
+    with pytest.raises(ValueError, match="made for fewer cannot have 1024"):
+        one.grow(1024 - one.limit)
     for resize in (one.grow, one.shrink):
         with pytest.raises(ValueError, match="at least 0"):
             resize(-1)

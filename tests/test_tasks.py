@@ -47,6 +47,21 @@ def test_only_the_worker_sets_a_result(pool, gate):
         task.set_exception(KeyError())
 
 
+def test_an_executor_that_asks_changes_nothing(pool):
+    one = pool(0, putlocks=False)
+    task, cancelled = (one.apply_async(square, (3,)) for _ in range(2))
+    assert cancelled.cancel()
+    assert not cancelled.set_running_or_notify_cancel()
+    assert task.set_running_or_notify_cancel()
+    assert not task.running()
+    one.grow()
+    assert task.result(30) == 9
+    with pytest.raises(concurrent.futures.InvalidStateError, match="has ended"):
+        task.set_running_or_notify_cancel()
+    assert task.done() and task.result(0) == 9
+
+
+
 def test_a_function_may_be_pickled_once_for_many_calls(pool):
     one = pool(1)
     squares = codec.Encoded(square)

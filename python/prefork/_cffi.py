@@ -42,8 +42,6 @@ __all__ = [
     "run_zygote",
 ]
 
-MOST_WORKERS = 4095
-
 SOFT_SIGNAL: int = lib.PF_SOFT_SIGNAL
 STACKS_SIGNAL: int = lib.PF_STACKS_SIGNAL
 
@@ -275,8 +273,8 @@ class CorePool:
         return {name: getattr(info, name) for name in _info_fields}
 
     def workers(self) -> list[tuple[int, int, int, int, int, float, int]]:
-        workers = ffi.new("pf_worker_info[]", MOST_WORKERS)
-        count = call(lib.pf_pool_list_workers, self._pool, workers, MOST_WORKERS)
+        workers = ffi.new("pf_worker_info[]", lib.PF_MOST_WORKERS)
+        count = call(lib.pf_pool_list_workers, self._pool, workers, lib.PF_MOST_WORKERS)
         return [
             (w.slot, w.state, w.pid, w.generation, w.task, w.since * 1e-9, w.tasks_done)
             for w in workers[0:count]

@@ -33,7 +33,6 @@ cdef extern from "marshal.h":
 
 cdef enum:
     BATCH = 256
-    MOST_WORKERS = 4095
 
 __all__ = [
     "SOFT_SIGNAL",

@@ -230,12 +230,12 @@ cdef class CorePool:
     def workers(self):
         cdef pf.pf_worker_info *workers
         cdef int count, i
-        workers = <pf.pf_worker_info *>calloc(MOST_WORKERS, sizeof(pf.pf_worker_info))
+        workers = <pf.pf_worker_info *>calloc(pf.PF_MOST_WORKERS, sizeof(pf.pf_worker_info))
         if workers == NULL:
             raise MemoryError
         try:
             with nogil:
-                count = pf.pf_pool_list_workers(self.pool, workers, MOST_WORKERS)
+                count = pf.pf_pool_list_workers(self.pool, workers, pf.PF_MOST_WORKERS)
             check(count)
             return [(workers[i].slot, workers[i].state, workers[i].pid, workers[i].generation,
                      workers[i].task, workers[i].since * 1e-9, workers[i].tasks_done)

@@ -5,6 +5,7 @@ cdef extern from "prefork.h" nogil:
     enum:
         PF_FOREVER
         PF_INTERRUPTED
+        PF_MOST_WORKERS
         PF_SOFT_SIGNAL
         PF_STACKS_SIGNAL
         PF_EVENT_DONE

@@ -2,8 +2,9 @@
 
 One task, as a walk through the layers:
 
-    TaskPool.apply_async   with options: encodes the call          (codec.encode_call, plain.py)
-    CorePool.submit_call   without any; `submit`: of bytes         (_cython_pool.pxi, _cffi.py)
+    TaskPool.apply_async   takes a slot, encodes the call          (codec.encode_call, plain.py)
+    CorePool.submit        (`submit_call`, with the encoding, if   (_cython_pool.pxi, _cffi.py)
+                           it has no slot, limit nor callback)
     pf_pool_submit         supervisor: publish; ring: a READY word (csrc/pool_tasks.c)
     CoreWorker.serve_next  a worker's turn, from worker._serve     (_cython_worker.pxi, …)
     pf_worker_claim        it claims the task, makes the call      (csrc/worker_tasks.c)
@@ -94,6 +95,9 @@ class TaskPool(Submitting):
     in a fork of the application  PoolClosed, and nothing of an ending call
     an ending call again          nothing
     ============================  =============================================================
+
+    Raises TypeError for a parameter of a wrong type or an unknown one, ValueError for one that is
+    out of range.
     """
 
     def __init__(
@@ -175,7 +179,7 @@ class TaskPool(Submitting):
         kwargs: dict[str, Any] | None = None,
     ) -> R:
         """Run `target(*args, **kwargs)` in a worker, wait, and return its result or raise its
-        exception."""
+        exception. Raises what `apply_async` and `Task.result` do."""
         return self.apply_async(target, args, kwargs).get()
 
     def apply_async(
@@ -197,11 +201,12 @@ class TaskPool(Submitting):
         waitforslot: bool | None = None,
     ) -> Task[R]:
         """Submit a task; the first parameters stand where `multiprocessing.Pool` has them. Raises
-        what pickling its arguments raises, PoolClosed, InitializerError, and ValueError or
-        TypeError for an option that cannot be. Where a signal handler raises, as for Ctrl-C, the
+        what pickling its arguments raises, PoolClosed, InitializerError, RuntimeError before
+        `start()` and in a degraded pool, and ValueError or TypeError for an option that cannot be.
+        Where a signal handler raises, as for Ctrl-C, the
         task may have been submitted, and then runs though nobody has it in hand.
 
-        `timeout` and `soft_timeout` are the task's own limits, in place of the pool's.
+        `timeout` and `soft_timeout` (seconds) are the task's own, in place of the pool's.
         `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.
         `on_lost="retry"`: if its worker dies, it is called again, up to `retries` times (1 by
         default); only for functions that may run more than once. A task that loses a worker each
@@ -266,9 +271,10 @@ class TaskPool(Submitting):
         *,
         timeout: float | None = None,
     ) -> list[R]:
-        """`[func(x) for x in iterable]`, in workers; see `imap`. Raises what the first call that
-        failed has raised, and does not wait for the others: what workers have been given is done,
-        of a `chunksize` all that was submitted; nothing further is."""
+        """`[func(x) for x in iterable]`, in workers. `chunksize` and `timeout` (seconds, of an item
+        or a chunk) are those of `imap`. Raises what `apply_async` does, and what the first call
+        that failed has raised (see `Task.result`), and does not wait for the others: what workers
+        have been given is done, of a `chunksize` all that was submitted; nothing further is."""
         return map_over(self, func, iterable, chunksize, True, False, timeout).collect()
 
     def starmap(
@@ -279,7 +285,7 @@ class TaskPool(Submitting):
         *,
         timeout: float | None = None,
     ) -> list[R]:
-        """`[func(*x) for x in iterable]`, in workers; see `imap`."""
+        """`[func(*x) for x in iterable]`, in workers; else as `map`."""
         return map_over(self, func, iterable, chunksize, True, True, timeout).collect()
 
     def imap(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from typing import TYPE_CHECKING, Any
 
 from .lifecycle import Lifecycle
@@ -24,7 +25,8 @@ class Sized(Lifecycle):
         self._slots_told = self.limit  # to one that only grows and shrinks
 
     def grow(self, count: int = 1) -> None:
-        """Have `count` more workers, at once. Raises ValueError for less than 0 or too many."""
+        """Have `count` more workers, at once. Raises ValueError for less than 0 or too many: more
+        than 4,095, or than 1,023 if the pool was made for 64 or fewer."""
         self._resize(not_negative(count))
 
     def shrink(self, count: int = 1) -> None:
@@ -42,10 +44,12 @@ class Sized(Lifecycle):
         try:
             self.limit, told = self.limit + change, change
             self._have(beyond)
-        except BaseException:  # of a signal handler, perhaps: then nothing has changed
+        except BaseException as error:  # of a signal handler, perhaps: then nothing has changed
             self.limit -= told
             with contextlib.suppress(OSError):
                 self._have(beyond)
+            if isinstance(error, OSError) and error.errno == errno.EINVAL:
+                raise ValueError(f"a pool that was made for fewer cannot have {limit}") from None
             raise
         finally:
             self._core.rouse()  # there may be a slot for somebody now

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from concurrent.futures._base import (
     CANCELLED_AND_NOTIFIED,
     FINISHED,
-    RUNNING,
     CancelledError,
 )
 from typing import Any, NoReturn, TypeVar
@@ -80,7 +79,8 @@ class Task(TaskState, concurrent.futures.Future[T]):
         return bool(self._accepted_by) or self._runner() is not None
 
     def done(self) -> bool:
-        """Whether the task has ended, in whatever way."""
+        """Whether the task has ended, in whatever way. Takes what the core has to tell, but does
+        not wait."""
         if self._state not in (FINISHED, CANCELLED_AND_NOTIFIED):
             self._pool._look()
         return self._state in (FINISHED, CANCELLED_AND_NOTIFIED)
@@ -105,7 +105,9 @@ class Task(TaskState, concurrent.futures.Future[T]):
     # ---- waiting -----------------------------------------------------------------------------
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait up to `timeout` seconds for the end, driving the pool. True if it has come."""
+        """Wait up to `timeout` seconds for the end, driving the pool. True if it has come. Raises
+        PoolClosed in a fork of the application, TypeError or ValueError for a timeout that is
+        none."""
         if timeout is not None:
             check_timeout(timeout)
         if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
@@ -116,9 +118,13 @@ class Task(TaskState, concurrent.futures.Future[T]):
         return self._state in (FINISHED, CANCELLED_AND_NOTIFIED)
 
     def result(self, timeout: float | None = None) -> T:
-        """The return value. Raises what the task raised (with a RemoteError as its cause),
-        WorkerLostError, TimeLimitExceeded or CancelledError; prefork.TimeoutError if it has not
-        ended within `timeout` seconds."""
+        """The return value. Raises what the task raised (with a RemoteError as its cause);
+        WorkerLostError (with QuarantinedTask and OutOfMemory), TimeLimitExceeded, QueueTimeout,
+        CancelledError; InitializerError if no worker can start, RuntimeError if the pool was
+        degraded before it began; TypeError if the result cannot be pickled or unpickled,
+        MemoryError if there is no room for it. prefork.TimeoutError if it has not ended within
+        `timeout` seconds; PoolClosed in a fork of the application; TypeError or ValueError for a
+        timeout that is none."""
         error = None if self.has_value() else self.exception(timeout)
         if error is not None:
             try:
@@ -131,7 +137,8 @@ class Task(TaskState, concurrent.futures.Future[T]):
     get = result
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What `result` would raise, or None. Raises CancelledError and prefork.TimeoutError."""
+        """What `result` would raise, or None. Raises CancelledError, and what `result` does if the
+        task has not ended or cannot."""
         if not self.wait(timeout):
             raise TimeoutError(f"{self!r} did not end within {timeout} s")
         if self._state == CANCELLED_AND_NOTIFIED:

@@ -75,7 +75,7 @@ static uint64_t some_word(void)
     uint8_t byte = hostile_byte();
     if (byte == 0)
         return some_number();
-    static const uint32_t owners[] = {0, 0, 0, 1, 2, PF_NO_WORKER, PF_MAX_WORKERS - 1, SEATS};
+    static const uint32_t owners[] = {0, 0, 0, 1, 2, PF_NO_WORKER, PF_MOST_WORKERS - 1, SEATS};
     return pf__word(some_seq(), owners[byte % 8], byte / 8 % 8);
 }
 
