@@ -61,7 +61,6 @@ def test_an_executor_that_asks_changes_nothing(pool):
     assert task.done() and task.result(0) == 9
 
 
-
 def test_a_function_may_be_pickled_once_for_many_calls(pool):
     one = pool(1)
     squares = codec.Encoded(square)
