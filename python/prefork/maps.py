@@ -65,12 +65,9 @@ class MapIterator(Iterator[R]):
     def next(self, timeout: float | None = None) -> R:
         """The next result. Raises StopIteration, prefork.TimeoutError after `timeout` seconds
         (nothing is lost: call again), or what the item's call raised."""
-        if timeout is None:
-            with self._lock:
-                return self._next(None, None)
         check_timeout(timeout)
-        deadline = time.monotonic() + timeout
-        patience = min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        patience = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
         held: list[bool] = []
         try:  # in one step: no handler that raises comes between the lock and the note of it
             held.extend(filter(None, map(self._lock.acquire, (True,), (patience,))))
