@@ -203,8 +203,8 @@ class TaskPool(Submitting):
         """Submit a task; the first parameters stand where `multiprocessing.Pool` has them. Raises
         what pickling its arguments raises, PoolClosed, InitializerError, RuntimeError before
         `start()` and in a degraded pool, and ValueError or TypeError for an option that cannot be.
-        Where a signal handler raises, as for Ctrl-C, the
-        task may have been submitted, and then runs though nobody has it in hand.
+        Where a signal handler raises, as for Ctrl-C, the task may have been submitted, and then
+        runs though nobody has it in hand.
 
         `timeout` and `soft_timeout` (seconds) are the task's own, in place of the pool's.
         `queue_timeout`: seconds within which a worker must have begun it, else QueueTimeout.

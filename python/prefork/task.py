@@ -10,11 +10,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures._base import (
-    CANCELLED_AND_NOTIFIED,
-    FINISHED,
-    CancelledError,
-)
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, CancelledError
 from typing import Any, NoReturn, TypeVar
 
 from . import codec
@@ -217,7 +213,7 @@ class Task(TaskState, concurrent.futures.Future[T]):
     def set_running_or_notify_cancel(self) -> bool:
         """False if the task was cancelled. For executors, and changes nothing: whether it runs its
         worker says. Raises InvalidStateError if it has another end."""
-        if self._has_ended() and self._state != CANCELLED_AND_NOTIFIED:
+        if self._state == FINISHED:
             raise concurrent.futures.InvalidStateError(f"{self!r} has ended")
         return self._state != CANCELLED_AND_NOTIFIED
 
