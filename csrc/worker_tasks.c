@@ -119,8 +119,13 @@ int pf__worker_take_ready(pf_worker *worker)
     worker->cursor = leap(ring, worker->cursor, tail);
     if (take_before(worker, tail))
         return 1;
-    worker->cursor = head; /* a wild write may have made us leap too far */
-    return take_before(worker, tail);
+    /* A wild write may have made us leap over READY ones. The pool's head comes no further than
+     * the first of them, and the pool calls for it again. */
+    worker->cursor = head;
+    if (head < tail && take_before(worker, head + 1))
+        return 1;
+    worker->cursor = tail;
+    return 0;
 }
 
 static int make_room(pf_worker *worker, size_t size)

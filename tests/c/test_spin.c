@@ -1,5 +1,5 @@
 /* Spinning before sleeping: how often it is tried, that a task is taken by it, and that what it
- * leaves behind keeps no task waiting. */
+ * leaves behind keeps no task waiting, nor wild words. */
 #define _GNU_SOURCE
 #include "pool.h"
 #include "pooltest.h"
@@ -121,5 +121,30 @@ TEST(who_is_said_to_spin_and_does_not_keeps_no_task_waiting)
         CHECK_EQ(pf_pool_wait_gathered(pool), 0);
         expect(pool, id, PF_OK);
     }
+    pf_pool_free(pool);
+}
+
+/* The others look claimed, so who passes them leaps over the fourth; the pool's head ends there,
+ * and it is called for again. */
+TEST(a_task_that_wild_words_hide_is_called_for_again)
+{
+    enum { TASKS = 5, HIDDEN = 3 };
+    uint64_t ids[TASKS];
+    pf_worker_info worker;
+    pf_pool *pool = make_pool(1, 0);
+    await_alive(pool, 1);
+    uint64_t before = sleeps(pool), first = pool->sup.tail;
+    CHECK_EQ(pf_pool_list_workers(pool, &worker, 1), 1);
+    CHECK_EQ(kill(worker.pid, SIGSTOP), 0);
+    for (int i = 0; i < TASKS; i++)
+        ids[i] = submit(pool, "e", 0, 0);
+    for (uint64_t seq = first; seq < first + TASKS; seq++)
+        if (seq != first + HIDDEN)
+            atomic_store(pf__ring_word(&pool->ring, seq), pf__word(seq, 20, PF_CLAIMED));
+    CHECK_EQ(kill(worker.pid, SIGCONT), 0);
+    while (sleeps(pool) == before) /* nobody drives meanwhile, so the head stays where it was */
+        ;
+    CHECK_EQ(pf__word_state(atomic_load(pf__ring_word(&pool->ring, first + HIDDEN))), PF_READY);
+    expect(pool, ids[HIDDEN], PF_OK);
     pf_pool_free(pool);
 }
