@@ -19,6 +19,9 @@ int64_t pf__now(void);
 /* The same, cheaper: it may be a tick of the kernel's behind, which is 10 ms at most. */
 int64_t pf__now_coarse(void);
 
+/* How many this thread may run on. */
+uint32_t pf__processors(void);
+
 /* A new, unnamed piece of shared memory of `size` zero bytes. Returns a descriptor (CLOEXEC), or
  * -1 with errno. */
 int pf__memory_create(const char *name, size_t size);

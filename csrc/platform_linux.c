@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,14 @@ int64_t pf__now(void)
 int64_t pf__now_coarse(void)
 {
     return read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
+uint32_t pf__processors(void)
+{
+    cpu_set_t set;
+    long count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                             : sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
 }
 
 int pf__memory_create(const char *name, size_t size)

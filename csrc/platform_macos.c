@@ -35,6 +35,12 @@ int64_t pf__now_coarse(void)
     return (int64_t)clock_gettime_nsec_np(CLOCK_UPTIME_RAW_APPROX);
 }
 
+uint32_t pf__processors(void)
+{
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (uint32_t)count : 1;
+}
+
 /* There is no pipe2 and the like: a program that another thread starts in between gets a copy. */
 static int close_on_exec(int fd)
 {

@@ -78,6 +78,7 @@ pf_pool *pf_pool_new(const pf_options *options)
         pf__history_create(&pool->history, slots < PF_MOST_WORKERS ? slots : PF_MOST_WORKERS) < 0)
         goto fail;
     pf__supervisor_init(&pool->sup, pool->slots, slots, options->term_grace);
+    pool->calls = (struct pf__calls){.most = pf__processors(), .again_at = PF_NEVER};
     pool->sup.target = options->workers;
     pool->sup.recycling = (struct pf__recycling){.tasks = options->tasks_per_worker,
                                                  .jitter = options->jitter,

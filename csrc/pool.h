@@ -5,6 +5,7 @@
  *   pool_poll.c      driving: one turn, waiting for the next, whose turn it is
  *   pool_spin.c      before a wait: whether to spin, and in which way
  *   pool_facts.c     what the pool tells about itself
+ *   pool_waking.c    who is called out of his sleep, and when
  *   pool_orders.c    carries out what the supervisor orders; gives events
  *   pool_children.c  worker processes as the application sees them: birth and death
  *   pool_traffic.c   what goes between: frames, results out of rings
@@ -81,6 +82,14 @@ struct pf__child {        /* one seat's present process */
     int watching_out; /* its pipe is watched for room */
 };
 
+/* Calls of sleepers while tasks are brief. */
+struct pf__calls {
+    int64_t since;       /* when the present interval began */
+    uint64_t settled;    /* tasks until then */
+    uint32_t most, made; /* in it */
+    int64_t again_at;    /* when those are to be called that were left, PF_NEVER if none was */
+};
+
 struct pf_pool {
     pthread_mutex_t lock;
     pf_pool *next, *previous; /* all pools of this process, for pool_atfork.c */
@@ -112,10 +121,11 @@ struct pf_pool {
     size_t event_first, event_count, event_room;
     size_t event_known; /* of them, when the lock was last taken */
 
-    int driving;                    /* somebody waits in the poll */
-    int by_driver;                  /* it is the driver thread */
-    int driver_gathers;             /* and comes again within a millisecond */
-    int64_t called_at;              /* when a submission called a sleeper last */
+    int driving;        /* somebody waits in the poll */
+    int by_driver;      /* it is the driver thread */
+    int driver_gathers; /* and comes again within a millisecond */
+    int64_t called_at;  /* when a submission called a sleeper last */
+    struct pf__calls calls;
     int claimants;                  /* callers who want the role that the driver has */
     struct pf__follower *followers; /* who sleep until there is something for them */
     /* Posted once for each follower when there may be something for it. */
@@ -163,9 +173,12 @@ void pf__pool_is_awaited(pf_pool *pool, uint32_t awaited);
 int pf__pool_spin(pf_pool *pool, int64_t deadline);
 int pf__pool_spinners_suffice(const pf_pool *pool); /* for all that is READY, without a call */
 
+/* pool_waking.c */
+int pf__pool_calls_can_wait(pf_pool *pool);
+void pf__pool_call_sleepers(pf_pool *pool);
+
 /* pool_orders.c */
 void pf__pool_obey(pf_pool *pool);
-void pf__pool_call_sleepers(pf_pool *pool);
 void pf__pool_event(pf_pool *pool, const pf_event *event);
 pf_event pf__child_event(const struct pf__child *child, pf_event_type type);
 void pf__child_note(pf_pool *pool, const struct pf__child *child, pf_note_type type,

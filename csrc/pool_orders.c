@@ -337,37 +337,3 @@ void pf__pool_obey(pf_pool *pool)
         }
     }
 }
-
-/* ---- waking -------------------------------------------------------------------------------- */
-
-static uint64_t nap_of(const struct pf__child *child)
-{
-    return child->board.segment == NULL
-               ? 0
-               : atomic_load_explicit(&child->board.segment->asleep, memory_order_relaxed);
-}
-
-/* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
- * sleep, look for READY" exclude that both see nothing. */
-void pf__pool_call_sleepers(pf_pool *pool)
-{
-    struct pf__supervisor *sup = &pool->sup;
-    if (sup->ready == 0)
-        return;
-    atomic_thread_fence(memory_order_seq_cst);
-    for (struct pf__seat *seat = sup->called, *next; seat != NULL; seat = next) {
-        next = seat->next_called;
-        pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
-    }
-    for (uint32_t i = 0; i * 64 < sup->seat_count && pf__supervisor_wants_sleepers(sup); i++) {
-        uint64_t bits = atomic_load_explicit(&pool->ring.words->sleepers[i], memory_order_relaxed);
-        for (; bits != 0 && pf__supervisor_wants_sleepers(sup); bits &= bits - 1) {
-            uint32_t index = i * 64 + (uint32_t)__builtin_ctzll(bits);
-            if (index >= sup->seat_count)
-                break;
-            struct pf__child *child = (struct pf__child *)pool->seats[index];
-            if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
-                pf__child_send(pool, child, PF_FRAME_BELL, 0);
-        }
-    }
-}

@@ -31,7 +31,7 @@ static int64_t next_deadline(const pf_pool *pool)
     int64_t at = pf__supervisor_deadline(&pool->sup);
     if (pool->timers.first != NULL && pool->timers.first->at < at)
         at = pool->timers.first->at;
-    return at;
+    return pool->calls.again_at < at ? pool->calls.again_at : at;
 }
 
 /* Limits stand still while the whole family is stopped: had anybody been able to run, the driver

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_RETRIES = 60000, CALL_INTERVAL = 200000 /* ns */ };
+enum { MOST_RETRIES = 60000 };
 
 /* Whether it has any limit. */
 static int set_options(struct pf__task *task, const pf_task_options *options)
@@ -20,24 +20,6 @@ static int set_options(struct pf__task *task, const pf_task_options *options)
     task->limit = options->limit > 0 ? options->limit : 0;
     task->expires = options->queue_limit > 0 ? pf__now() + options->queue_limit : 0;
     return task->soft > 0 || task->limit > 0 || task->expires > 0;
-}
-
-/* To wake a worker costs more than a short task does, here and there. While such come in numbers
- * sleepers are called for some of them at a time, where somebody will soon look who calls for the
- * rest: the caller when he waits, or else the driver. Nor is one called if another spins. */
-static int calls_can_wait(pf_pool *pool)
-{
-    if (!pool->driver_runs || (pool->driving && !pool->driver_gathers))
-        return 0;
-    if (pf__pool_spinners_suffice(pool))
-        return 1;
-    if (!pf__supervisor_tasks_are_brief(&pool->sup) || pool->driver_naps)
-        return 0;
-    int64_t now = pf__now();
-    if (now - pool->called_at < CALL_INTERVAL)
-        return 1;
-    pool->called_at = now;
-    return 0;
 }
 
 static void fill(struct pf__job *job, const void *body, size_t size)
@@ -109,7 +91,7 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
     if (pool->sup.unfinished > pool->sup.live)
         pf__pool_is_awaited(pool, 0);
     pf__pool_obey(pool);
-    if (!calls_can_wait(pool))
+    if (!pf__pool_calls_can_wait(pool))
         pf__pool_call_sleepers(pool);
     pf__pool_leave(pool);
     return id;

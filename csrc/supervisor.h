@@ -135,7 +135,10 @@ struct pf__recycling { /* when a worker is replaced; 0: not for that */
     uint64_t random;
 };
 
-enum { PF_MOST_PACE = 100000, PF_BRIEF = 20000 }; /* ns */
+enum { PF_MOST_PACE = 100000 }; /* ns */
+#ifndef PF_BRIEF                /* the simulation has another */
+#define PF_BRIEF 20000          /* ns */
+#endif
 
 struct pf__supervisor {
     int64_t now;

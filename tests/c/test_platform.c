@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -62,6 +63,22 @@ TEST(a_signal_ends_the_wait_for_a_semaphore)
 }
 
 /* ---- pipes and sockets --------------------------------------------------------------------- */
+
+TEST(processors_are_those_that_may_be_used)
+{
+    uint32_t all = pf__processors();
+    CHECK(all >= 1);
+#ifdef __linux__
+    cpu_set_t before, one;
+    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    CHECK_EQ((uint32_t)CPU_COUNT(&before), all);
+    CPU_ZERO(&one);
+    CPU_SET(sched_getcpu(), &one);
+    CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    CHECK_EQ(pf__processors(), 1);
+    CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+#endif
+}
 
 TEST(a_pipe_without_reader_raises_no_signal)
 {

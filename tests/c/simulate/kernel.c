@@ -72,6 +72,11 @@ int64_t pf__now_coarse(void)
     return now;
 }
 
+uint32_t pf__processors(void)
+{
+    return 1; /* most is left to later calls then */
+}
+
 /* ---- processes ------------------------------------------------------------------------------- */
 
 /* A worker's segment outlives both its mappings, for the oracle. */

@@ -28,6 +28,13 @@ MUTANTS = [
         "a start that the guest's look has just missed is not rung for",
     ),
     Mutant(
+        "left-asleep-for-ever",
+        "pool_poll.c",
+        "    return pool->calls.again_at < at ? pool->calls.again_at : at;\n",
+        "    return at;\n",
+        "sleepers who were left for later are not called if nothing else happens",
+    ),
+    Mutant(
         "starts-not-looked-for",
         "pool_orders.c",
         "    pf__timer_set(&pool->timers, &pool->start_timer, at);\n",

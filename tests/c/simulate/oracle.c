@@ -234,10 +234,11 @@ void oracle_print(void)
     printf("ok %llu, error %llu, lost %llu (unbegun %llu), timed out %llu, terminated %llu, "
            "cancelled %llu (revoked %llu), expired %llu, called again %llu\n"
            "softened %llu, put back %llu, bodies outside %llu, slots burned %llu, "
-           "waits for space %llu, deaf %llu, oversized %llu, spares %llu, output shown %llu\n",
+           "waits for space %llu, deaf %llu, left asleep %llu, oversized %llu, spares %llu, output "
+           "shown %llu\n",
            seen.outcomes[PF_OK], seen.outcomes[PF_ERROR], seen.outcomes[PF_LOST], seen.given_up,
            seen.outcomes[PF_TIMED_OUT], seen.outcomes[PF_TERMINATED], seen.outcomes[PF_CANCELLED],
            seen.revoked, seen.outcomes[PF_EXPIRED], seen.retried, seen.softened, seen.put_back,
-           seen.outside, seen.burned, seen.full, seen.deaf, seen.oversized, seen.spares,
+           seen.outside, seen.burned, seen.full, seen.deaf, seen.left, seen.oversized, seen.spares,
            seen.shown);
 }

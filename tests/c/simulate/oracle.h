@@ -18,7 +18,7 @@ struct truth {
 
 struct seen {
     unsigned long long outcomes[7], retried, softened, put_back, given_up, burned, revoked, outside,
-        full, deaf, oversized, spares, shown;
+        full, deaf, left, oversized, spares, shown;
 };
 
 extern struct truth truths[TASKS]; /* by number, from 1 */

@@ -102,6 +102,8 @@
 
 /* Clocks move at every look: a few. */
 #define PF_SPIN 5
+/* And half of them pass for brief ones. */
+#define PF_BRIEF 90000
 
 /* pool_children.c makes result rings of this size, so that they are often full. */
 #ifdef SIM_RESULTS_SIZE

@@ -1,0 +1,100 @@
+/* Who is called out of his sleep, when tasks are READY, and when that can wait.
+ *
+ * To wake a worker costs more than a short task does, here and there. So while such come in numbers
+ * few are called at a time. */
+#define _GNU_SOURCE
+#include "platform.h"
+#include "pool.h"
+
+enum { CALL_INTERVAL = 200000 /* ns */ };
+
+/* After a submission: whether somebody will soon look who calls, the caller when he waits, or else
+ * the driver. Nor is one called if another spins. */
+int pf__pool_calls_can_wait(pf_pool *pool)
+{
+    if (!pool->driver_runs || (pool->driving && !pool->driver_gathers))
+        return 0;
+    if (pf__pool_spinners_suffice(pool))
+        return 1;
+    if (!pf__supervisor_tasks_are_brief(&pool->sup) || pool->driver_naps)
+        return 0;
+    int64_t now = pf__now();
+    if (now - pool->called_at < CALL_INTERVAL)
+        return 1;
+    pool->called_at = now;
+    return 0;
+}
+
+/* How many more may be called now. Who does brief tasks takes one after the other, so workers
+ * beyond the processors only take those from each other, and all fall asleep at the end of each
+ * burst: as many as there are processors may be called in an interval. If in the last one nothing
+ * was settled they may all have begun something long, and it is twice as many. */
+static uint32_t calls_left(pf_pool *pool)
+{
+    if (!pf__supervisor_tasks_are_brief(&pool->sup) || !(pool->guest || pool->driver_runs))
+        return UINT32_MAX;
+    struct pf__calls *calls = &pool->calls;
+    int64_t now = pf__now();
+    if (now - calls->since >= CALL_INTERVAL) {
+        uint64_t settled = pool->counts.submitted - pool->sup.unfinished;
+        if (settled != calls->settled)
+            calls->most = pf__processors();
+        else if (calls->most < PF_MOST_WORKERS)
+            calls->most *= 2;
+        calls->settled = settled;
+        calls->since = now;
+        calls->made = 0;
+    }
+    return calls->made < calls->most ? calls->most - calls->made : 0;
+}
+
+static uint64_t nap_of(const struct pf__child *child)
+{
+    return child->board.segment == NULL
+               ? 0
+               : atomic_load_explicit(&child->board.segment->asleep, memory_order_relaxed);
+}
+
+/* Whether it is asleep, and was called. */
+static int call(pf_pool *pool, uint32_t index)
+{
+    struct pf__child *child = (struct pf__child *)pool->seats[index];
+    if (!pf__supervisor_sleeper_seen(&pool->sup, &child->seat, nap_of(child)))
+        return 0;
+    pf__child_send(pool, child, PF_FRAME_BELL, 0);
+    return 1;
+}
+
+/* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
+ * sleep, look for READY" exclude that both see nothing. */
+void pf__pool_call_sleepers(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    pool->calls.again_at = PF_NEVER;
+    if (sup->ready == 0)
+        return;
+    atomic_thread_fence(memory_order_seq_cst);
+    for (struct pf__seat *seat = sup->called, *next; seat != NULL; seat = next) {
+        next = seat->next_called;
+        pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
+    }
+    const _Atomic uint64_t *sleepers = pool->ring.words->sleepers;
+    if (!pf__supervisor_wants_sleepers(sup) || !pf__ring_any(sleepers, sup->seat_count))
+        return;
+    uint32_t left = calls_left(pool);
+    for (uint32_t i = 0; i * 64 < sup->seat_count; i++) {
+        uint64_t bits = atomic_load_explicit(&sleepers[i], memory_order_relaxed);
+        for (; bits != 0 && pf__supervisor_wants_sleepers(sup); bits &= bits - 1) {
+            uint32_t index = i * 64 + (uint32_t)__builtin_ctzll(bits);
+            if (index >= sup->seat_count)
+                break;
+            if (left == 0) {
+                pool->calls.again_at = pool->calls.since + CALL_INTERVAL;
+                return;
+            }
+            uint32_t called = (uint32_t)call(pool, index);
+            pool->calls.made += called;
+            left -= called;
+        }
+    }
+}
