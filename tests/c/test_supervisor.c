@@ -212,6 +212,19 @@ TEST(who_does_not_answer_for_its_stacks_is_waited_for_no_longer_than_that)
     CHECK_EQ(tasks[0].verdict, PF_VERDICT_TIMED_OUT);
 }
 
+/* Between the look at the page and the swap that condemns it. */
+TEST(what_begins_just_before_it_is_condemned_has_a_start)
+{
+    everybody_is_up(1);
+    submit(&tasks[0]);
+    uint64_t seq = tasks[0].seq;
+    CHECK(pf__supervisor_slot_seen(&sup, seq, pf__word(seq, 0, PF_CLAIMED)));
+    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_LOADING), 7 * ms, 0);
+    CHECK_EQ(tasks[0].started, 0);
+    pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_CONDEMNED), 7 * ms, 0);
+    CHECK_EQ(tasks[0].started, 7 * ms);
+}
+
 /* Whoever else writes the words: nobody can say what became of that task, and no other suffers. */
 TEST(a_wild_word_costs_the_task_it_was_and_no_other)
 {

@@ -189,10 +189,9 @@ MUTANTS = [
     ),
     Mutant(
         "sleeper-without-bell",
-        "pool_orders.c",
-        """if (pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child)))
-                pf__child_send(pool, child, PF_FRAME_BELL, 0);""",
-        "(void)pf__supervisor_sleeper_seen(sup, &child->seat, nap_of(child));",
+        "pool_waking.c",
+        "    pf__child_send(pool, child, PF_FRAME_BELL, 0);\n",
+        "",
         "a sleeper counts as called, and nobody rang",
     ),
     Mutant(

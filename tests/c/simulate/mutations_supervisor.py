@@ -4,13 +4,6 @@ from mutations import Mutant
 
 MUTANTS = [
     Mutant(
-        "begun-unseen",
-        "supervisor_limits.c",
-        "if (pf__state_has_begun(state))",
-        "if (state == PF_RUNNING || state == PF_DONE)",
-        "a task that begins just before it is ended is told to have had no start",
-    ),
-    Mutant(
         "permit-kept",
         "supervisor.c",
         "    sup->permitted = false;\n",
