@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import _core, codec
 from .logs import pool_logger
 from .machine import thread_count
-from .worker import WorkerSetup, cannot_work, flush_stdio, forget_application, work
+from .worker import (
+    WorkerSetup,
+    cannot_work,
+    flush_stdio,
+    forget_application,
+    prepare_workers,
+    work,
+)
 
 if TYPE_CHECKING:
     from ._core import CorePool, CoreWorker
@@ -48,6 +55,7 @@ def _be_zygote(control: int, application: int, get_ready: Callable[[], WorkerSet
     main: Callable[[CoreWorker], NoReturn]
     try:
         main = functools.partial(work, get_ready())
+        prepare_workers()
         _warn_of_own_threads()
     except BaseException as error:
         main = functools.partial(cannot_work, codec.encode_exception(error))

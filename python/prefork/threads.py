@@ -13,8 +13,8 @@ def is_main_thread() -> bool:
 
 def _after_fork() -> None:
     global _main_thread
-    _main_thread = threading.main_thread().ident
+    _main_thread = threading.get_ident()
 
 
 _main_thread = threading.main_thread().ident
-os.register_at_fork(after_in_child=_after_fork)  # after the same of threading's
+os.register_at_fork(after_in_child=_after_fork)  # where who forks is the main one

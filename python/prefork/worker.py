@@ -18,6 +18,7 @@ import sys
 import threading
 import tokenize  # noqa: F401  # the same
 from collections.abc import Callable, Iterable
+from logging import DEBUG
 from multiprocessing import process, util
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO, cast
 
@@ -52,18 +53,27 @@ def forget_application() -> None:
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
 
-def _become_process(slot: int) -> None:
-    """Take an identity of our own in multiprocessing's books, without being daemonic."""
+def prepare_workers() -> None:
+    """In a zygote that is ready: what is the same in all its workers, once. Each would have to copy
+    the memory that it takes."""
+    threading.current_thread().name = "MainThread"
     present: Any = process.current_process()
     identity: Any = process.BaseProcess.__new__(process.BaseProcess)
     identity.__dict__.update(present.__dict__)
-    identity._name = f"prefork-worker-{slot}"
-    identity._parent_pid = os.getppid()
     identity._config = {**present._config, "daemon": False}
     process._current_process = identity  # type: ignore[attr-defined]
     process._process_counter = iter(range(1, sys.maxsize))  # type: ignore[attr-defined]
     process._children.clear()  # type: ignore[attr-defined]
-    util._run_after_forkers()  # type: ignore[attr-defined]
+    worker_logger.isEnabledFor(DEBUG)  # it remembers what it finds
+
+
+def _become_process(slot: int) -> None:
+    """Take an identity of our own in multiprocessing's books, without being daemonic."""
+    identity: Any = process._current_process  # type: ignore[attr-defined]  # prepare_workers made it
+    identity._name = f"prefork-worker-{slot}"
+    identity._parent_pid = os.getppid()
+    if util._afterfork_registry:  # type: ignore[attr-defined]
+        util._run_after_forkers()  # type: ignore[attr-defined]
     util._finalizer_registry.clear()  # type: ignore[attr-defined]
 
 
@@ -97,7 +107,6 @@ def work(setup: WorkerSetup, core: CoreWorker) -> NoReturn:
     exitcode = 1
     pid = os.getpid()
     try:
-        threading.current_thread().name = "MainThread"
         _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
         _signal.signal(_signal.SIGHUP, _signal.SIG_IGN)
         _become_process(core.slot)
@@ -207,5 +216,7 @@ def flush_stdio() -> None:
 
 def _flush(streams: Iterable[Any]) -> None:
     for stream in streams:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        try:  # each worker does so: suppress() costs it memory
             stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
