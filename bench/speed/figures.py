@@ -203,13 +203,16 @@ def startups() -> list[Figure]:
 def recyclings(count: int, megabytes: int) -> list[Figure]:
     both = ("prefork", "mp.Pool")
 
-    def figure(what: str, sides: Mapping[str, Spec], bound: Bound) -> Figure:
-        return Figure("recycle", f"maxtasksperchild=1, {what}", sides, {"wall": MS}, (bound,))
+    def figure(what: str, sides: Mapping[str, Spec], bound: Bound, fresh: bool = True) -> Figure:
+        title = f"maxtasksperchild=1, {what}"
+        return Figure("recycle", title, sides, {"wall": MS}, (bound,), fresh=fresh)
 
     after = _sides("recycle", both, count=count, after=megabytes)
     by_exec = Spec("prefork", "recycle", {"count": count, "after": megabytes, "method": "exec"})
     return [
-        figure("a small application", _sides("recycle", count=count), faster(1.2, "mp.Pool")),
+        figure(
+            "a small application", _sides("recycle", count=count), faster(1.2, "mp.Pool"), False
+        ),
         figure(f"{megabytes} MB allocated after start()", after, faster(5, "mp.Pool")),
         figure(
             f"{megabytes} MB allocated after start(), start_method='exec'",

@@ -130,36 +130,45 @@ def rounds_of(
     sides: Mapping[str, Spec], bench: Bench, rounds: int, limit: float, together: bool, fresh: bool
 ) -> Found:
     """Each side does a round in turn, another one first each time. The first round of all does not
-    count. `together`: they do it at the same time. `fresh`: with a new process for each, then all
-    count."""
+    count. `together`: they do it at the same time. `fresh`: each round has a process of its own,
+    and no other side's beside it, for who has much memory has other pages if he comes first; then
+    all count."""
     found = Found(list(sides))
-    for spell in range(rounds if fresh else 1):
-        with ExitStack() as stack:
-            open_sides = {
-                name: stack.enter_context(closing(Side(bench, spec, limit)))
-                for name, spec in sides.items()
-                if name not in found.missing
-            }
-            for turn in range(1 if fresh else rounds + 1):
-                _turn(found, open_sides, turn + spell, together, counts=fresh or turn > 0)
+    if fresh:
+        for turn in range(rounds):
+            for name in _in_turn(found, turn):
+                with closing(Side(bench, sides[name], limit)) as side:
+                    _round(found, {name: side}, together=False, counts=True)
+        return found
+    with ExitStack() as stack:
+        open_sides = {
+            name: stack.enter_context(closing(Side(bench, spec, limit)))
+            for name, spec in sides.items()
+        }
+        for turn in range(rounds + 1):
+            names = _in_turn(found, turn)
+            _round(found, {name: open_sides[name] for name in names}, together, counts=turn > 0)
     return found
 
 
-def _turn(found: Found, sides: Mapping[str, Side], turn: int, together: bool, counts: bool) -> None:
-    names = [name for name in sides if name not in found.missing]
+def _in_turn(found: Found, turn: int) -> list[str]:
+    names = [name for name in found.rounds if name not in found.missing]
     first = turn % max(1, len(names))
-    names = names[first:] + names[:first]
+    return names[first:] + names[:first]
+
+
+def _round(found: Found, sides: Mapping[str, Side], together: bool, counts: bool) -> None:
     if together:
-        for name in names:
-            sides[name].begin()
-    for name in names:
+        for side in sides.values():
+            side.begin()
+    for name, side in sides.items():
         try:
             if not together:
-                sides[name].begin()
-            report = sides[name].report()
+                side.begin()
+            report = side.report()
         except NoAnswer as reason:
             found.missing[name] = str(reason)
-            sides[name].close()  # nobody shall be burdened by it
+            side.close()  # nobody shall be burdened by it
         else:
             if counts:
                 found.rounds[name].append(report)
