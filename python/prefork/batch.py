@@ -18,8 +18,12 @@ from .pace import MOST_BYTES, WORTH
 _present: list[Any] = []  # the items that are left of the batch that runs in this process
 
 
-# A fork of the worker may come back from its item: the others are not its own.
-os.register_at_fork(after_in_child=_present.clear)
+def _forget() -> None:
+    """In a fork of the worker, which may come back from its item: the others are not its own."""
+    _present.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 class Batch:
