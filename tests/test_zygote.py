@@ -135,6 +135,7 @@ def test_a_dead_zygotes_worker_is_not_dead_before_it_is(pool, gate):
     one = pool(1, putlocks=False)
     task = one.apply_async(outlive_the_zygote, (gate.path,))
     (pid,) = gate.arrived()
+    eventually(lambda: full(one, 1), one)  # the zygote has said so, and not only the worker itself
     standby = standing_by(one)
     os.kill(one.stats["zygote"], signal.SIGKILL)
     eventually(lambda: one.stats["zygotes_lost"] == 1, one)
