@@ -25,10 +25,21 @@ int pf__pool_calls_can_wait(pf_pool *pool)
     return 0;
 }
 
+static int all_sleep(const pf_pool *pool)
+{
+    const _Atomic uint64_t *sleepers = pool->ring.words->sleepers;
+    uint32_t asleep = 0;
+    for (uint32_t i = 0; i * 64 < pool->sup.seat_count; i++)
+        asleep += (uint32_t)__builtin_popcountll(
+            atomic_load_explicit(&sleepers[i], memory_order_relaxed));
+    return asleep >= pool->sup.live && pool->sup.called_count == 0;
+}
+
 /* How many more may be called now. Who does brief tasks takes one after the other, so workers
  * beyond the processors only take those from each other, and all fall asleep at the end of each
  * burst: as many as there are processors may be called in an interval. If in the last one nothing
- * was settled they may all have begun something long, and it is twice as many. */
+ * was settled they may all have begun something long, and it is twice as many. But while all sleep
+ * one is called however many were: READY tasks wait for no timer then, nor for a guest's loop. */
 static uint32_t calls_left(pf_pool *pool)
 {
     if (!pf__supervisor_tasks_are_brief(&pool->sup) || !(pool->guest || pool->driver_runs))
@@ -45,7 +56,7 @@ static uint32_t calls_left(pf_pool *pool)
         calls->since = now;
         calls->made = 0;
     }
-    return calls->made < calls->most ? calls->most - calls->made : 0;
+    return calls->made < calls->most ? calls->most - calls->made : (uint32_t)all_sleep(pool);
 }
 
 static uint64_t nap_of(const struct pf__child *child)

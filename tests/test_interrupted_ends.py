@@ -207,7 +207,7 @@ def test_who_waits_by_concurrent_futures_is_told_where_a_handler_breaks_off_the_
     waiter = threading.Thread(target=lambda: told.append(concurrent.futures.wait(tasks)))
     waiter.start()
     eventually(lambda: all(task._waiters for task in tasks))
-    gate.arrived()
+    gate.arrived(pool=one)
     with signal_at("call", "add_result"):
         gate.open()
         for task in tasks:

@@ -67,6 +67,21 @@ TEST(all_are_called_in_the_end_and_twice_as_many_each_time_while_nothing_is_sett
     pf_pool_free(pool);
 }
 
+/* So a guest's tasks are done one after the other, though nobody polls. */
+TEST(while_all_sleep_one_is_called_however_many_were)
+{
+    pf_pool *pool = make_brief();
+    pool->calls = (struct pf__calls){.since = pf__now() + hour, .most = 1, .made = 1};
+    submit(pool, "s", 0, 0);
+    for (int64_t until = clock_ns() + patience; running(pool) < 1;)
+        CHECK(clock_ns() < until);
+    CHECK(pool->calls.again_at == PF_NEVER);
+    submit(pool, "s", 0, 0);
+    CHECK_EQ(pool->calls.made, 2);
+    CHECK(pool->calls.again_at != PF_NEVER);
+    pf_pool_free(pool);
+}
+
 TEST(all_are_called_at_once_unless_tasks_are_brief)
 {
     pf_pool *pool = make_brief();

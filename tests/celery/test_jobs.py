@@ -43,7 +43,7 @@ def break_off(monkeypatch, pool, name):
 
 def test_one_that_is_cancelled_gives_back_its_slot(taken, gate):
     running, waiting = taken.submit(hold, gate.path), taken.submit(square, 3)
-    gate.arrived()
+    gate.arrived(pool=taken)
     assert waiting.cancel()
     taken.until(lambda: taken.semaphore.value == 1)
     assert not waiting.terminate()
@@ -55,7 +55,7 @@ def test_one_that_is_cancelled_gives_back_its_slot(taken, gate):
 
 def test_so_does_one_whose_end_by_name_was_broken_off(taken, gate, monkeypatch):
     taken.submit(hold, gate.path)
-    gate.arrived()
+    gate.arrived(pool=taken)
     waiting = taken.submit(square, 3)
     with monkeypatch.context() as patch:
         break_off(patch, taken.pool, "cancel")

@@ -28,12 +28,25 @@ static bool sleeps(struct process *process)
            !process->ready(process);
 }
 
+/* Or has died, unheard of. */
+static bool somebody_is_awake(void)
+{
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        struct process *process = process_of(child);
+        if (child->seat.state != PF_SEAT_VACANT &&
+            (process == NULL || process->dead || !sleeps(process)))
+            return true;
+    }
+    return false;
+}
+
 /* Sleepers whom brief tasks leave for later; no longer than any other call may take. */
 static bool calls_are_due(void)
 {
     int64_t at = pool->calls.again_at;
     seen.left++;
-    return pool->timer_at <= at && at <= pf__now_coarse() + PF_CALL_PATIENCE;
+    return somebody_is_awake() && pool->timer_at <= at && at <= pf__now_coarse() + PF_CALL_PATIENCE;
 }
 
 /* `ready`: how many slots say so. */

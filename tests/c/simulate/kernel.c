@@ -170,8 +170,8 @@ void forget_the_dead(void)
 
 int pf__process_watch(pid_t pid)
 {
-    struct process *process = process_find(pid);
     sim_step();
+    struct process *process = process_find(pid);
     if (process == NULL) {
         errno = ESRCH;
         return -1;

@@ -35,6 +35,13 @@ MUTANTS = [
         "sleepers who were left for later are not called if nothing else happens",
     ),
     Mutant(
+        "none-called-of-all",
+        "pool_waking.c",
+        "(uint32_t)all_sleep(pool);\n",
+        "0;\n",
+        "all sleep, and what is READY waits for a timer",
+    ),
+    Mutant(
         "starts-not-looked-for",
         "pool_orders.c",
         "    pf__timer_set(&pool->timers, &pool->start_timer, at);\n",
