@@ -21,6 +21,7 @@ static const char NAME[] = "prefork-driver"; /* recovery.py knows it */
  * look takes a processor from. Called and left with the lock held. */
 static int await_turn(pf_pool *pool, int64_t *nap)
 {
+    pool->driver_naps = *nap > TAKE_OVER;
     if (pool->driving || pool->claimants > 0) {
         pool->driver_parked = 1; /* woken when the role is given up */
         pthread_mutex_unlock(&pool->lock);
@@ -30,7 +31,6 @@ static int await_turn(pf_pool *pool, int64_t *nap)
         pool->driver_parked = 0;
     }
     uint64_t drives = pool->drives;
-    pool->driver_naps = *nap > TAKE_OVER;
     pthread_mutex_unlock(&pool->lock);
     (void)pf__semaphore_wait(pool->driver_wake, *nap);
     pthread_mutex_lock(&pool->lock);

@@ -82,12 +82,13 @@ struct pf__child {        /* one seat's present process */
     int watching_out; /* its pipe is watched for room */
 };
 
-/* Calls of sleepers while tasks are brief. */
+/* Calls of sleepers. */
 struct pf__calls {
-    int64_t since;       /* when the present interval began */
+    int64_t since;       /* when the present interval began, while tasks are brief */
     uint64_t settled;    /* tasks until then */
     uint32_t most, made; /* in it */
-    int64_t again_at;    /* when those are to be called that were left, PF_NEVER if none was */
+    int64_t again_at;    /* when to look again for those who were left or lost, or PF_NEVER */
+    int64_t sought_at;   /* when lost ones were looked for last */
 };
 
 struct pf_pool {

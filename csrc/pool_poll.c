@@ -44,14 +44,20 @@ static void notice_stall(pf_pool *pool, int64_t now)
         pf__supervisor_stalled(&pool->sup, now - pool->sup.now);
 }
 
-/* A limit may be up of a task that nobody has seen claimed yet; it would seem not to have begun. */
+/* By whoever comes in, before anything else: what is to be done in a while is reckoned from it.
+ * A limit may be up of a task that nobody has seen claimed yet; it would seem not to have begun. */
 void pf__pool_tell_time(pf_pool *pool)
 {
+    struct pf__supervisor *sup = &pool->sup;
     int64_t now = pf__now();
+    if (now < next_deadline(pool)) {
+        sup->now = now;
+        return;
+    }
     notice_stall(pool, now);
-    if (pf__supervisor_deadline(&pool->sup) <= now)
+    if (pf__supervisor_deadline(sup) <= now)
         pf__pool_note_claims(pool);
-    pf__supervisor_time(&pool->sup, now);
+    pf__supervisor_time(sup, now);
 }
 
 /* ---- into the pool and out of it ----------------------------------------------------------- */

@@ -11,15 +11,13 @@
 
 enum { MOST_RETRIES = 60000 };
 
-/* Whether it has any limit. */
-static int set_options(struct pf__task *task, const pf_task_options *options)
+static void set_options(struct pf__task *task, const pf_task_options *options, int64_t now)
 {
     task->tell = options->tell != 0;
     task->retries = options->retries < MOST_RETRIES ? options->retries : MOST_RETRIES;
     task->soft = options->soft_limit > 0 ? options->soft_limit : 0;
     task->limit = options->limit > 0 ? options->limit : 0;
-    task->expires = options->queue_limit > 0 ? pf__now() + options->queue_limit : 0;
-    return task->soft > 0 || task->limit > 0 || task->expires > 0;
+    task->expires = options->queue_limit > 0 ? now + options->queue_limit : 0;
 }
 
 static void fill(struct pf__job *job, const void *body, size_t size)
@@ -83,10 +81,11 @@ uint64_t pf_pool_submit(pf_pool *pool, const void *body, size_t size,
     }
     uint64_t id = job->task.id;
     pool->counts.submitted++;
+    pf__pool_tell_time(pool);
     if (pool->sup.queue.first == NULL)
         pf__pool_note_claims(pool);
-    if (options != NULL && set_options(&job->task, options))
-        pf__pool_tell_time(pool);
+    if (options != NULL)
+        set_options(&job->task, options, pool->sup.now);
     pf__supervisor_submit(&pool->sup, &job->task);
     if (pool->sup.unfinished > pool->sup.live)
         pf__pool_is_awaited(pool, 0);

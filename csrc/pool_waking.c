@@ -6,7 +6,7 @@
 #include "platform.h"
 #include "pool.h"
 
-enum { CALL_INTERVAL = 200000 /* ns */ };
+enum { CALL_INTERVAL = 200000, SEEK_INTERVAL = 100000000 }; /* ns */
 
 /* After a submission: whether somebody will soon look who calls, the caller when he waits, or else
  * the driver. Nor is one called if another spins. */
@@ -18,10 +18,9 @@ int pf__pool_calls_can_wait(pf_pool *pool)
         return 1;
     if (!pf__supervisor_tasks_are_brief(&pool->sup) || pool->driver_naps)
         return 0;
-    int64_t now = pf__now();
-    if (now - pool->called_at < CALL_INTERVAL)
+    if (pool->sup.now - pool->called_at < CALL_INTERVAL)
         return 1;
-    pool->called_at = now;
+    pool->called_at = pool->sup.now;
     return 0;
 }
 
@@ -45,15 +44,14 @@ static uint32_t calls_left(pf_pool *pool)
     if (!pf__supervisor_tasks_are_brief(&pool->sup) || !(pool->guest || pool->driver_runs))
         return UINT32_MAX;
     struct pf__calls *calls = &pool->calls;
-    int64_t now = pf__now();
-    if (now - calls->since >= CALL_INTERVAL) {
+    if (pool->sup.now - calls->since >= CALL_INTERVAL) {
         uint64_t settled = pool->counts.submitted - pool->sup.unfinished;
         if (settled != calls->settled)
             calls->most = pf__processors();
         else if (calls->most < PF_MOST_WORKERS)
             calls->most *= 2;
         calls->settled = settled;
-        calls->since = now;
+        calls->since = pool->sup.now;
         calls->made = 0;
     }
     return calls->made < calls->most ? calls->most - calls->made : (uint32_t)all_sleep(pool);
@@ -76,22 +74,23 @@ static int call(pf_pool *pool, uint32_t index)
     return 1;
 }
 
-/* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
- * sleep, look for READY" exclude that both see nothing. */
-void pf__pool_call_sleepers(pf_pool *pool)
+/* All workers can write to the bits. Whose was lost to a wild write is found by his own word. */
+static void seek_sleepers(pf_pool *pool)
+{
+    if (pool->sup.now - pool->calls.sought_at < SEEK_INTERVAL)
+        return;
+    pool->calls.sought_at = pool->sup.now;
+    for (uint32_t i = 0; i < pool->sup.seat_count; i++) {
+        const struct pf__child *child = (const struct pf__child *)pool->seats[i];
+        if (child->seat.state == PF_SEAT_UP && nap_of(child) != 0)
+            atomic_fetch_or(&pool->ring.words->sleepers[i / 64], (uint64_t)1 << i % 64);
+    }
+}
+
+static void call_those_seen(pf_pool *pool)
 {
     struct pf__supervisor *sup = &pool->sup;
-    pool->calls.again_at = PF_NEVER;
-    if (sup->ready == 0)
-        return;
-    atomic_thread_fence(memory_order_seq_cst);
-    for (struct pf__seat *seat = sup->called, *next; seat != NULL; seat = next) {
-        next = seat->next_called;
-        pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
-    }
     const _Atomic uint64_t *sleepers = pool->ring.words->sleepers;
-    if (!pf__supervisor_wants_sleepers(sup) || !pf__ring_any(sleepers, sup->seat_count))
-        return;
     uint32_t left = calls_left(pool);
     for (uint32_t i = 0; i * 64 < sup->seat_count; i++) {
         uint64_t bits = atomic_load_explicit(&sleepers[i], memory_order_relaxed);
@@ -108,4 +107,26 @@ void pf__pool_call_sleepers(pf_pool *pool)
             left -= called;
         }
     }
+}
+
+/* After publishing: the fence makes "store READY, look for sleepers" and the worker's "announce
+ * sleep, look for READY" exclude that both see nothing. */
+void pf__pool_call_sleepers(pf_pool *pool)
+{
+    struct pf__supervisor *sup = &pool->sup;
+    pool->calls.again_at = PF_NEVER;
+    if (sup->ready == 0)
+        return;
+    atomic_thread_fence(memory_order_seq_cst);
+    for (struct pf__seat *seat = sup->called, *next; seat != NULL; seat = next) {
+        next = seat->next_called;
+        pf__supervisor_nap_seen(sup, seat, nap_of((struct pf__child *)seat));
+    }
+    if (!pf__supervisor_wants_sleepers(sup))
+        return;
+    seek_sleepers(pool);
+    if (pf__ring_any(pool->ring.words->sleepers, sup->seat_count))
+        call_those_seen(pool);
+    if (pool->calls.again_at == PF_NEVER && pf__supervisor_wants_sleepers(sup))
+        pool->calls.again_at = pool->calls.sought_at + SEEK_INTERVAL;
 }

@@ -67,6 +67,37 @@ TEST(all_are_called_in_the_end_and_twice_as_many_each_time_while_nothing_is_sett
     pf_pool_free(pool);
 }
 
+/* By the clock of then the call's patience would have been over for two seconds, and whoever looked
+ * at the time next would have taken that for a family that was stopped: limits would stretch. */
+TEST(a_pool_that_is_given_a_task_after_a_while_was_not_stopped)
+{
+    pf_pool *pool = make_pool(WORKERS, 0);
+    await_alive(pool, WORKERS);
+    for (int64_t until = clock_ns() + patience; up_and_asleep(pool) < WORKERS; turn(pool))
+        CHECK(clock_ns() < until);
+    pool->sup.now -= 2000 * ms;
+    pool->driver_runs = 1; /* else nobody would have looked meanwhile */
+    submit(pool, "s", 0, 0);
+    for (int64_t until = clock_ns() + patience; running(pool) < 1; turn(pool))
+        CHECK(clock_ns() < until);
+    CHECK_EQ(pool->sup.stall, 0);
+    pool->driver_runs = 0;
+    pf_pool_free(pool);
+}
+
+TEST(sleepers_whom_a_wild_write_has_hidden_are_found)
+{
+    pf_pool *pool = make_brief();
+    atomic_store(&pool->ring.words->sleepers[0], 0);
+    pool->calls.sought_at = pf__now() + 1000 * ms;
+    submit(pool, "s", 0, 0);
+    CHECK(pool->sup.called_count == 0 && pool->calls.again_at < pf__now() + 1200 * ms);
+    pool->calls.sought_at = 0;
+    for (int64_t until = clock_ns() + patience; running(pool) < 1; turn(pool))
+        CHECK(clock_ns() < until);
+    pf_pool_free(pool);
+}
+
 /* So a guest's tasks are done one after the other, though nobody polls. */
 TEST(while_all_sleep_one_is_called_however_many_were)
 {

@@ -55,7 +55,7 @@ MUTANTS = [
         by_scale=True,
     ),
     Mutant(
-        "the clock is read for each submission",
+        "the clock is read twice for each submission",
         "pool_tasks.c",
         "    pool->counts.submitted++;\n",
         "    pool->counts.submitted++;\n    pool->sup.now = pf__now();\n",
