@@ -12,8 +12,10 @@ static int look(pf_pool *pool)
         return -1;
     }
     pthread_mutex_lock(&pool->lock);
-    if (!atomic_load(&pool->ended))
+    if (!atomic_load(&pool->ended)) {
+        pf__pool_tell_time(pool);
         pf__pool_note_claims(pool);
+    }
     return 0;
 }
 

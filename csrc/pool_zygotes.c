@@ -170,6 +170,7 @@ int pf_pool_zygote_started(pf_pool *pool, pid_t pid)
     pool->fork_end = -1;
     pool->newborn = NULL;
     if (newborn != NULL) {
+        pf__pool_tell_time(pool);
         started(pool, newborn, pid);
         pf__pool_leave(pool);
     } else {
