@@ -125,6 +125,7 @@ def test_a_thread_that_a_task_left_runs_while_nobody_takes_the_workers_result(po
     one.apply(leave_thread, (gate.path, path))
     (pid,) = gate.arrived()
     one.fileno()  # nobody drives now but us
+    eventually(lambda: one.workers[0].state == "idle", one)
     tasks = [one.apply_async(bytes, (16_000,)) for _ in range(8)]
     eventually(lambda: asleep(pid) and one.stats["workers_busy"] == 1)
     gate.open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers import hold, square
+from helpers import eventually, hold, square
 from scripts import run_script
 
 LIMIT = """
@@ -151,8 +151,9 @@ class Poor:
 @pytest.mark.parametrize("room", [0, 1, 3])
 def test_what_cannot_be_delivered_is_delivered_later(pool, gate, room):
     one = pool(1, putlocks=False)
-    one.apply(square, (0,))
-    one.fileno()  # from here on nobody takes events but this
+    one.fileno()
+    eventually(lambda: one.workers[0].state == "idle", one)
+    # From here on nobody takes events but this.
     told = []
     tasks = [one.apply_async(square, (i,), callback=told.append) for i in range(4)]
     behind = one.apply_async(hold, (gate.path,))

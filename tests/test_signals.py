@@ -149,6 +149,7 @@ def test_a_worker_whose_result_nobody_takes_runs_its_signal_handlers_at_once(poo
     one = pool(1, initializer=note_signals, initargs=(path,), putlocks=False)
     pid = one.apply(pid_of_worker)
     one.fileno()  # nobody drives now but us
+    eventually(lambda: one.workers[0].state == "idle", one)
     tasks = [one.apply_async(bytes, (16_000,)) for _ in range(8)]
     eventually(lambda: asleep(pid) and not any(task._has_ended() for task in tasks))
     os.kill(pid, signal.SIGUSR1)
