@@ -287,7 +287,7 @@ MUTANTS = [
     Mutant(
         "limit-from-when-it-was-seen",
         "pool_poll.c",
-        """    if (pf__supervisor_deadline(&pool->sup) <= now)
+        """    if (pf__supervisor_deadline(sup) <= now)
         pf__pool_note_claims(pool);
 """,
         "",
