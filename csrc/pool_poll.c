@@ -41,7 +41,7 @@ static int64_t next_deadline(const pf_pool *pool)
 static void notice_stall(pf_pool *pool, int64_t now)
 {
     if ((pool->driver_runs || pool->driving) && now - next_deadline(pool) > 1000000000)
-        pf__supervisor_stalled(&pool->sup, now - pool->sup.now);
+        pf__supervisor_stalled(&pool->sup, now);
 }
 
 /* By whoever comes in, before anything else: what is to be done in a while is reckoned from it.

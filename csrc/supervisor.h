@@ -159,7 +159,7 @@ struct pf__supervisor {
     uint64_t ready;                /* published, not seen claimed */
     uint32_t burned; /* slots in a row that were held: if all are, the end of a worker is awaited */
     uint64_t unfinished, epoch;
-    int64_t stall; /* ns for which the whole family stood still */
+    int64_t stall, stalled_until; /* ns for which the whole family stood still; when that ended */
     int64_t term_grace;
     struct pf__timer spawn_timer; /* runs while spawning is backed off */
     bool can_spawn, draining;
@@ -182,8 +182,9 @@ void pf__seat_init(struct pf__seat *seat, uint32_t index);
 
 /* The time now; fires what is due. */
 void pf__supervisor_time(struct pf__supervisor *sup, int64_t now);
-/* The whole family was stopped (Ctrl-Z, a frozen container): limits are that much longer. */
-void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns);
+/* The whole family was stopped (Ctrl-Z, a frozen container) since the time was told last: the
+ * limits of what ran are that much longer. */
+void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t now);
 
 void pf__supervisor_submit(struct pf__supervisor *sup, struct pf__task *task);
 /* The word of the slot that `seq` has, for seq == head (was it claimed?) while head < tail, or for

@@ -8,14 +8,23 @@
 enum { LOOK_AGAIN = 10, ASK_FOR = 9 }; /* ms */
 enum { STUCK_AFTER = 500 };            /* looks */
 
-void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t ns)
-{
-    sup->stall += ns;
-}
-
 static int64_t earlier(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+void pf__supervisor_stalled(struct pf__supervisor *sup, int64_t now)
+{
+    sup->stall += now - sup->now;
+    sup->stalled_until = now;
+}
+
+/* For how long it was kept from running: no longer than since it began, and not at all if it began
+ * after the last stop; it may have been in the ring meanwhile. */
+static int64_t stood_still(const struct pf__supervisor *sup, const struct pf__task *task)
+{
+    int64_t at_most = sup->stalled_until - task->started;
+    return at_most > 0 ? earlier(sup->stall - task->stall, at_most) : 0;
 }
 
 static int64_t first_limit(const struct pf__task *task)
@@ -95,7 +104,7 @@ static void limit_looked_at(struct pf__supervisor *sup, struct pf__seat *seat,
     if (state == PF_LOADING)
         pf__timer_set(&sup->timers, &task->timer, sup->now + first_limit(task));
     else if (state == PF_RUNNING)
-        running_looked_at(sup, seat, task, task->started + (sup->stall - task->stall) + extended);
+        running_looked_at(sup, seat, task, task->started + stood_still(sup, task) + extended);
     else
         result_looked_for(sup, seat, task);
 }

@@ -179,7 +179,7 @@ TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
     uint64_t seq = tasks[0].seq;
     int64_t begun = sup.now;
     pf__supervisor_slot_seen(&sup, seq, pf__word(seq, 0, PF_TAKEN));
-    pf__supervisor_stalled(&sup, 5000 * ms);
+    pf__supervisor_stalled(&sup, begun + 5000 * ms);
     for (int64_t at = begun + 100 * ms; at < begun + 5100 * ms; at += 100 * ms) {
         pf__supervisor_time(&sup, at);
         pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun, 0);
@@ -188,6 +188,31 @@ TEST(a_limit_is_longer_by_the_time_for_which_nobody_ran)
     pf__supervisor_time(&sup, begun + 5100 * ms);
     pf__supervisor_page_seen(&sup, &seats[0], pf__word(seq, 0, PF_RUNNING), begun, 0);
     CHECK_EQ(count(PF_ORDER_CONDEMN), 1);
+}
+
+/* Both were in the ring while the family was stopped. The first has begun when that was all but
+ * over, so it gets its limit from then; the second began afterwards. */
+TEST(a_limit_is_no_longer_by_a_time_before_the_call)
+{
+    everybody_is_up(2);
+    for (int i = 0; i < 2; i++) {
+        tasks[i].limit = 100 * ms;
+        submit(&tasks[i]);
+    }
+    for (uint32_t i = 0; i < 2; i++)
+        pf__supervisor_slot_seen(&sup, tasks[i].seq, pf__word(tasks[i].seq, i, PF_TAKEN));
+    int64_t over = sup.now + 5000 * ms;
+    const int64_t begun[2] = {over - 10 * ms, over + 10 * ms};
+    const int64_t up[2] = {over + 100 * ms, over + 110 * ms};
+    pf__supervisor_stalled(&sup, over);
+    for (int i = 0; i < 2; i++) {
+        uint64_t seq = tasks[i].seq;
+        for (int64_t at = up[i] - 1; at <= up[i]; at++) {
+            pf__supervisor_time(&sup, at);
+            pf__supervisor_page_seen(&sup, &seats[i], pf__word(seq, 0, PF_RUNNING), begun[i], 0);
+            CHECK_EQ(count(PF_ORDER_CONDEMN), at == up[i]);
+        }
+    }
 }
 
 /* However late we wake to look whether it has: what it gets is a time, not a number of looks. */

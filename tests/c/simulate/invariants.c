@@ -194,6 +194,9 @@ static void check_limit(const struct pf__seat *seat, const struct process *proce
         seat->condemned || seat->killed)
         return;
     int64_t stalled = pool->sup.stall - job->task.stall;
+    int64_t since = pool->sup.stalled_until - truth->running_since;
+    if (stalled > since)
+        stalled = since > 0 ? since : 0;
     MUST(job->task.timer.at <= truth->running_since + job->task.limit + stalled + ms);
 }
 
