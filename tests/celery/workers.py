@@ -125,6 +125,11 @@ def worker(
         server = request.getfixturevalue("rabbitmq")
         conf["result_backend"] = redis_server.url
         conf["task_default_queue"] = f"queue-{next(_numbers)}"
+        # Else Celery, after a reconnect, waits in the thread that calls back for an answer of the
+        # broker's, while its main thread reads the same connection. If that takes it, the thread
+        # waits for whatever comes next, and all that is to be told with it. Where Celery has an
+        # event loop, which over AMQP is always but here, there is one thread.
+        conf["worker_enable_prefetch_count_reduction"] = not threads
     with _workers(server.url, tmp_path, conf, settings) as make:
         yield make
     redis_server.flush()
