@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from typing import Any
 
 from helpers import eventually
@@ -70,6 +71,8 @@ ended_from_many_threads("terminated_from_many_threads", "terminate", TERMINATED)
 def stop_does_what_was_submitted(stage: Stage) -> None:
     stage.start()
     stage.others(100)
+    for _ in range(50):  # not all begun when it is to stop
+        stage.bystander(time.sleep, 0.005, value=None)
     stage.pool.stop()
     stage.settle()
     check(

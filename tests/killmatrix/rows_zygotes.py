@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from helpers import alive, eventually, kill_both_zygotes
+from helpers import alive, asleep, descendants, eventually, kill_both_zygotes
 
 from . import tasks
 from .row import VALUE, Expect, exited, killed, row
@@ -323,10 +323,11 @@ def group_signalled(number: signal.Signals, expect: Expect) -> None:
         gate = stage.gate()
         process = stage.launch("in_a_group", gate.path, number.name)
         pid = int(process.stdout.readline())
-        gate.arrived(2)
+        holders = gate.arrived(2)
         os.killpg(pid, number)
         if number == signal.SIGTSTP:
-            eventually(lambda: stopped(pid))
+            eventually(lambda: all(stopped(one) for one in (pid, *holders)))
+            eventually(lambda: all(stopped(one) or asleep(one) for one in descendants(pid)))
             os.killpg(pid, signal.SIGCONT)
         gate.open(2)
         said = process.stdout.read()
